@@ -1,0 +1,84 @@
+"""The Celery app, which is nobody's default app, and the wake-up that hooks send it."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import kombu.pools
+from celery import Celery
+
+from approval_mail import services
+from approval_mail.errors import InvalidSettings
+
+logger = logging.getLogger(__name__)
+
+_HERE = Path(__file__).parent
+#: The wheel carries celeryconfig.py inside the package, a checkout beside it. It is found by place: by
+#: name, a host's own celeryconfig.py would be found instead.
+_CONFIG = next(path for path in (_HERE / "celeryconfig.py", _HERE.parent / "celeryconfig.py") if path.exists())
+
+
+def _config() -> ModuleType:
+    """celeryconfig.py as a module that runs when the app first needs it."""
+    spec = importlib.util.spec_from_file_location("approval_mail_celeryconfig", _CONFIG)
+    assert spec is not None and spec.loader is not None  # noqa: PT018, S101
+    loader = importlib.util.LazyLoader(spec.loader)
+    spec.loader = loader
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+app = Celery("approval_mail", set_as_current=False)
+app.config_from_object(_config())
+
+
+def reconfigure() -> None:
+    """Read celeryconfig.py anew, after the settings changed."""
+    _forget_connections()
+    app.config_from_object(_config())
+
+
+def wake_gather(seconds: float) -> None:
+    """Ask a worker to gather in so many seconds; a failure costs time, no event: beat's gather comes anyway."""
+    try:
+        app.send_task("approval_mail.gather", countdown=seconds or None, ignore_result=True, retry=False)
+    except Exception as error:  # Each broker's library raises its own; none may reach the host.
+        logger.warning("Gather could not be woken (%s: %s); beat's next one will do", type(error).__name__, error)
+
+
+def _forget_connections() -> None:
+    """Leave the connections to the process that opened them: a forked child, or new settings, need others."""
+    if not app.configured:
+        return
+    connection = app.connection_for_write()
+    kombu.pools.producers.pop(connection, None)
+    kombu.pools.connections.pop(connection, None)
+    app._after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_connections)
+
+
+def _refuse_bad_settings() -> None:
+    """For ``celery -A approval_mail ...``: list every problem and exit 2, as for wrong usage."""
+    click = sys.modules.get("click")
+    context = click.get_current_context(silent=True) if click else None
+    if context and str(context.params.get("app", "")).split(".")[0] == "approval_mail":
+        try:
+            services.settings()
+        except InvalidSettings as error:
+            raise SystemExit(_usage_error(error)) from error
+
+
+def _usage_error(error: InvalidSettings) -> int:
+    print(*error.problems, sep="\n", file=sys.stderr)
+    return 2
+
+
+_refuse_bad_settings()

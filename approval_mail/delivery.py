@@ -1,0 +1,218 @@
+"""One claim on its way out: render, send over one SMTP session, settle each mail as its verdict is known."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from approval_mail import timing
+from approval_mail.errors import ChannelTrouble, InvalidRecord, LeaseLost, TemplateFailed, TryAgain
+from approval_mail.events import ApprovalEvent
+from approval_mail.mailer import Mailer, Session
+from approval_mail.rendering import Content, Renderer
+from approval_mail.store import Claim, EventStore, Verdict, Work
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Parcel:
+    """An event of the claim, read back, with what happened to it in this try."""
+
+    work: Work
+    event: ApprovalEvent
+    content: Content | None = None
+    #: Mails that failed in a way that may pass, as recipient and reason.
+    failed: dict[str, str] = field(default_factory=dict)
+    #: Mails whose try has ended, whatever came of it.
+    tried: int = 0
+
+
+class Lease:
+    """Keeps a claim's lease alive while SMTP steps go by."""
+
+    def __init__(self, store: EventStore, claim: Claim, *, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._claim = claim
+        self._clock = clock
+        self._renewed = clock()
+
+    def keep(self) -> None:
+        """Renew if it is time to; raises LeaseLost when nothing of the claim is held any more."""
+        if self._clock() - self._renewed >= timing.RENEW_AFTER:
+            self.extend()
+
+    def extend(self, more: float = 0) -> None:
+        """Renew now, by ``more`` seconds above the usual; raises LeaseLost."""
+        if not self._store.renew(self._claim.token, self._claim.event_ids, seconds=timing.LEASE + more):
+            raise LeaseLost(self._claim.token)
+        self._renewed = self._clock()
+
+
+class Delivery:
+    """Sends claims; its parts are strangers to one another and meet only here."""
+
+    def __init__(
+        self, store: EventStore, renderer: Renderer, mailer: Mailer, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``clock`` counts seconds and never goes back."""
+        self._store = store
+        self._renderer = renderer
+        self._mailer = mailer
+        self._clock = clock
+
+    def send(self, claim: Claim, *, attempt: int) -> dict[str, int]:
+        """Send what is open in a claim; answers what became of its mails since it was claimed.
+
+        ``attempt`` counts Celery's tries from 0. Raises TryAgain while round one has tries left for
+        what failed; on the last it defers that and returns.
+        """
+        started = self._clock()
+        parcels = list(self._open_parcels(claim, attempt))
+        if parcels:
+            lease = Lease(self._store, claim, clock=self._clock)
+            try:
+                with self._mailer.session(lease.keep) as session:
+                    self._channel_works()
+                    self._send_all(claim, parcels, session, until=started + timing.SEND_BUDGET)
+            except LeaseLost:
+                logger.warning("Claim %s lost its lease; what it held is sent by another worker", claim.token)
+            except ChannelTrouble as trouble:
+                self._channel_fails(claim, parcels, trouble, lease, attempt)
+            else:
+                self._try_again_or_defer(claim, parcels, lease, attempt)
+        return self._store.tally(claim.token)
+
+    def _open_parcels(self, claim: Claim, attempt: int) -> Iterator[_Parcel]:
+        work, suppressed = self._store.begin(claim.token, claim.event_ids, attempt=attempt)
+        for event_id, reason in suppressed.items():
+            logger.info("Suppressed %s: %s", event_id, reason)
+        for item in work:
+            try:
+                yield _Parcel(item, ApprovalEvent.from_json(item.record))
+            except InvalidRecord as error:
+                self._store.bury(claim.token, item.event_id, phase="record", reason=str(error))
+                logger.error("Dead %s: %s", item.event_id, error)
+
+    def _send_all(self, claim: Claim, parcels: Sequence[_Parcel], session: Session, *, until: float) -> None:
+        """Send mail after mail: one store call settles the last and marks the next."""
+        settled: tuple[str, str, Verdict] | None = None
+        spent: _Parcel | None = None
+        for parcel in parcels:
+            for recipient in parcel.work.recipients:
+                if self._clock() >= until:
+                    break
+                event_id = parcel.work.event_id
+                state, answer = self._store.settle(claim.token, settled=settled, upcoming=(event_id, recipient))
+                self._report(spent, state)
+                settled, spent = None, parcel
+                if answer == "buried":
+                    logger.error("Dead %s: the outcome of too many tries is unknown", parcel.event)
+                if answer != "go":
+                    parcel.tried += 1
+                    continue
+                try:
+                    verdict = self._attempt(parcel, recipient, session)
+                except (ChannelTrouble, LeaseLost) as error:
+                    self._store.settle(
+                        claim.token, settled=(event_id, recipient, Verdict("unspent", reason=str(error)))
+                    )
+                    raise
+                parcel.tried += 1
+                settled = (event_id, recipient, verdict)
+        if settled:
+            state, _ = self._store.settle(claim.token, settled=settled)
+            self._report(spent, state)
+
+    def _attempt(self, parcel: _Parcel, recipient: str, session: Session) -> Verdict:
+        now = datetime.now(timezone.utc)
+        try:
+            if parcel.content is None:
+                parcel.content = self._renderer.render(parcel.event, now)
+            content = self._renderer.compose(parcel.event, parcel.content, recipient, now)
+        except TemplateFailed as error:
+            logger.error("Dead %s: %s", parcel.event, error)
+            return Verdict("dead", phase="render", reason=str(error))
+        reply = session.send(recipient, content)
+        if reply.state == "dead":
+            logger.error("Dead %s: refused for good in %s: %s", parcel.event, reply.phase, reply.reason)
+        elif reply.state != "sent":
+            parcel.failed[recipient] = f"{reply.phase}: {reply.reason}"
+            logger.warning(
+                "Not accepted %s: %s in %s: %s", parcel.event, reply.state, reply.phase, reply.reason
+            )
+        return Verdict(reply.state, reply.code, reply.phase, reply.reason)
+
+    @staticmethod
+    def _report(parcel: _Parcel | None, state: str) -> None:
+        if parcel and state == "sent":
+            logger.info("Notification sent for %s", parcel.event)
+
+    def _channel_works(self) -> None:
+        seconds = self._store.unhold()
+        if seconds is not None:
+            logger.info("Channel %s works again after %.0f s", self._mailer.channel, seconds)
+
+    def _channel_fails(
+        self, claim: Claim, parcels: Sequence[_Parcel], trouble: ChannelTrouble, lease: Lease, attempt: int
+    ) -> None:
+        """Spend no event's attempts: try again soon if that may help, else hold the channel and defer."""
+        held = self._store.count().held_since is not None
+        if not trouble.permanent and not held and attempt < timing.QUICK_RETRIES:
+            logger.warning("Channel trouble, try %d: %s", attempt + 1, trouble.reason)
+            self._ask_for_another_try(lease, attempt, trouble)
+        wait, news = self._store.hold(reason=trouble.reason, next_step=trouble.next_step)
+        if news:
+            logger.error("Channel held: %s; next step: %s", trouble.reason, trouble.next_step)
+        self._store.defer(
+            claim.token,
+            {parcel.work.event_id: wait for parcel in parcels},
+            reason=trouble.reason,
+            spend_round=False,
+        )
+
+    def _try_again_or_defer(self, claim: Claim, parcels: Sequence[_Parcel], lease: Lease, attempt: int) -> None:
+        untried = [p.work.event_id for p in parcels if not p.failed and p.tried < len(p.work.recipients)]
+        if untried:
+            self._store.release(claim.token, untried)
+        failed = [parcel for parcel in parcels if parcel.failed]
+        first_round = [parcel for parcel in failed if parcel.work.rounds == 0]
+        quick = bool(first_round) and attempt < timing.QUICK_RETRIES
+        for parcel in failed:
+            if quick and parcel.work.rounds == 0:
+                continue
+            reason = next(reversed(parcel.failed.values()))
+            wait = timing.round_wait(parcel.work.rounds)
+            self._store.defer(claim.token, {parcel.work.event_id: wait}, reason=reason)
+        if quick:
+            self._ask_for_another_try(lease, attempt, None)
+
+    @staticmethod
+    def _ask_for_another_try(lease: Lease, attempt: int, cause: ChannelTrouble | None) -> None:
+        try:
+            lease.extend(timing.quick_wait(attempt))
+        except LeaseLost:
+            return  # Nothing is left to try again.
+        raise TryAgain("mails remain that may be accepted shortly") from cause
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What one gather's batches came to, as `conclude` logs it."""
+
+    batches: int
+    sent: int
+    deferred: int
+    dead: int
+    suppressed: int
+    #: Seconds from the gather's start.
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"Batches done: {self.batches} batches, {self.sent} sent, {self.deferred} deferred, {self.dead} dead, "
+            f"{self.suppressed} suppressed in {self.seconds:.2f} s"
+        )

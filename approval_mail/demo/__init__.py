@@ -1,0 +1,1 @@
+"""The whole way from hook to inbox on one machine; needs the extra ``demo``."""

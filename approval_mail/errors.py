@@ -1,0 +1,61 @@
+"""Everything this package raises on purpose."""
+
+from __future__ import annotations
+
+
+class ApprovalMailError(Exception):
+    """The base of all errors of this package."""
+
+
+class InvalidEvent(ApprovalMailError, ValueError):
+    """An event's field is missing or malformed; the message names the field and the mend."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        #: Name of the field, as the hook's caller spells it.
+        self.field = field
+
+
+class InvalidSettings(ApprovalMailError):
+    """One or more settings cannot be used; the message lists every problem."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        #: One sentence per problem: name, masked value, source, rule.
+        self.problems = problems
+
+
+class InvalidRecord(ApprovalMailError):
+    """A record read back from Redis or the spool is not what was written."""
+
+
+class ChannelTrouble(ApprovalMailError):
+    """The SMTP server cannot be reached, trusted or logged in to, whichever mail is sent.
+
+    ``phase`` is the SMTP step, ``code`` the reply code or None, ``permanent`` tells whether an
+    operator has to act, ``next_step`` says what to do.
+    """
+
+    def __init__(self, reason: str, *, phase: str, code: int | None, permanent: bool, next_step: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.phase = phase
+        self.code = code
+        self.permanent = permanent
+        self.next_step = next_step
+
+
+class TemplateFailed(ApprovalMailError):
+    """A mail could not be rendered, not even from the packaged template."""
+
+
+class LeaseLost(ApprovalMailError):
+    """Another worker may hold these events now; nothing more may be sent for them here."""
+
+
+class SpoolUnavailable(ApprovalMailError):
+    """The spool's folder cannot be written."""
+
+
+class TryAgain(ApprovalMailError):
+    """Some mails of a batch failed in a way that may pass: what Celery's autoretry waits for."""

@@ -1,0 +1,106 @@
+"""Sessions over connections that are kept open between batches while fresh."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from approval_mail.mailer.channel import Channel
+from approval_mail.mailer.transaction import BeforeStep, Connection, Reply
+
+#: Seconds. A connection idle for longer is not used again; servers drop idle clients after minutes.
+_FRESH = 30.0
+#: Mails over one connection; some servers refuse more than 100.
+_MAX_MAILS = 100
+
+
+class Mailer:
+    """Opens sessions to one channel and keeps connections open between them while fresh."""
+
+    def __init__(self, channel: Channel, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` counts seconds and never goes back."""
+        self.channel = channel
+        self._clock = clock
+        self._idle: deque[Connection] = deque()
+
+    @contextlib.contextmanager
+    def session(self, before_step: BeforeStep = lambda: None) -> Iterator[Session]:
+        """A session with a working, logged-in connection; raises ChannelTrouble.
+
+        ``before_step`` is called before each SMTP step; what it raises ends the session.
+        """
+        session = Session(self, before_step)
+        try:
+            session.open()
+            yield session
+        except BaseException:
+            session.drop()
+            raise
+        session.keep()
+
+    def connect(self, before_step: BeforeStep) -> Connection:
+        """A connection kept from before that still answers, or a new one; raises ChannelTrouble."""
+        while self._idle:
+            connection = self._idle.pop()
+            connection.before_step = before_step
+            if self._clock() - connection.idle_since < _FRESH and connection.answers():
+                return connection
+            connection.abandon()
+        connection = Connection(self.channel, before_step)
+        connection.establish()
+        return connection
+
+    def put_back(self, connection: Connection) -> None:
+        connection.idle_since = self._clock()
+        connection.before_step = lambda: None
+        self._idle.append(connection)
+
+    def close(self) -> None:
+        """Say goodbye on every kept connection."""
+        while self._idle:
+            self._idle.pop().leave()
+
+
+class Session:
+    """Mails sent one after the other; the connection is renewed when it broke or is used up."""
+
+    def __init__(self, mailer: Mailer, before_step: BeforeStep) -> None:
+        self._mailer = mailer
+        self._before_step = before_step
+        self._connection: Connection | None = None
+
+    def open(self) -> None:
+        """Have a working connection; raises ChannelTrouble."""
+        if self._connection is None:
+            self._connection = self._mailer.connect(self._before_step)
+
+    def send(self, recipient: str, content: bytes) -> Reply:
+        """Hand one mail to the server in a transaction of its own; raises ChannelTrouble before any of it is sent."""
+        self.open()
+        connection = self._connection
+        assert connection is not None  # noqa: S101
+        try:
+            delivery = connection.transact(recipient, content)
+        except BaseException:
+            self.drop()
+            raise
+        if connection.broken:
+            self.drop()
+        elif connection.mails >= _MAX_MAILS:
+            connection.leave()
+            self._connection = None
+        return delivery
+
+    def drop(self) -> None:
+        """Close the connection without a word, in whatever state it is."""
+        if self._connection is not None:
+            self._connection.abandon()
+            self._connection = None
+
+    def keep(self) -> None:
+        """Leave the connection to the next session."""
+        if self._connection is not None:
+            self._mailer.put_back(self._connection)
+            self._connection = None

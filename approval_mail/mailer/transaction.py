@@ -1,0 +1,238 @@
+"""One connection, driven step by step (RFC 5321), so that the phase of a failure is known."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import smtplib
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from approval_mail.errors import ChannelTrouble
+from approval_mail.events import split_sender
+from approval_mail.mailer.channel import Channel
+from approval_mail.mailer.trouble import (
+    LOGIN_CODES,
+    Lost,
+    Refused,
+    loss_trouble,
+    readable,
+    refusal_trouble,
+    tls_context,
+    tls_fault,
+    trouble,
+)
+from approval_mail.mailer.wire import Wire
+from approval_mail.timing import FINAL_DOT_TIMEOUT
+
+#: Service not available, closing transmission channel (RFC 5321 section 4.2.3).
+_CLOSING = 421
+
+BeforeStep = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the server said to one mail."""
+
+    #: ``sent``, ``dead``, ``failed`` (may pass) or ``unknown`` (no reply after the final dot).
+    state: str
+    #: SMTP reply code, None where there was none.
+    code: int | None
+    #: The step that decided: mail, rcpt, data, content or dot.
+    phase: str
+    reason: str
+
+
+class Connection:
+    """One TCP connection and the steps of RFC 5321 over it."""
+
+    def __init__(self, channel: Channel, before_step: BeforeStep) -> None:
+        self._channel = channel
+        self._wire = Wire()
+        self.before_step = before_step
+        self.broken = False
+        self.mails = 0
+        self.idle_since = 0.0
+        parts = split_sender(channel.sender)
+        self._sender = parts[1] if parts else channel.sender
+
+    def establish(self) -> None:
+        """Connect, secure and log in; raises ChannelTrouble."""
+        channel = self._channel
+        try:
+            context = tls_context(channel) if channel.use_tls is not False else None
+            self._step("connect", lambda: self._wire.open(channel.host, channel.port))
+            if channel.implicit_tls and context:
+                self._step("tls", lambda: self._wire.secure(context, channel.host))
+            self._want(220, "banner", self._wire.getreply)
+            self._hello()
+            if not channel.implicit_tls:
+                self._start_tls(context)
+            if channel.user:
+                self._log_in()
+        except Refused as error:
+            self.abandon()
+            raise refusal_trouble(channel, error) from error
+        except Lost as error:
+            self.abandon()
+            raise loss_trouble(channel, error) from error
+        except ChannelTrouble:
+            self.abandon()
+            raise
+
+    def _hello(self) -> None:
+        try:
+            self._want(250, "ehlo", self._wire.ehlo)
+        except Refused as error:
+            if error.code == _CLOSING:
+                raise
+            self._want(250, "helo", self._wire.helo)
+
+    def _start_tls(self, context: ssl.SSLContext | None) -> None:
+        channel = self._channel
+        if context is None:
+            return
+        if not self._wire.has_extn("starttls"):
+            if channel.tls_required:
+                raise trouble(
+                    channel,
+                    "starttls",
+                    "the server offers no STARTTLS, and TLS is required",
+                    permanent=True,
+                    next_step="use the server's TLS port, or set SMTP_USE_TLS=false if mails may travel in the clear",
+                )
+            return
+        self._want(220, "starttls", lambda: self._wire.docmd("STARTTLS"))
+        self._step("tls", lambda: self._wire.secure(context, channel.host))
+        self._hello()
+
+    def _log_in(self) -> None:
+        channel = self._channel
+        if not self._wire.secured and channel.use_tls is not False:
+            raise trouble(
+                channel,
+                "auth",
+                "the server offers no TLS, and credentials do not travel in the clear",
+                permanent=True,
+                next_step="use the server's TLS port, or set SMTP_USE_TLS=false to send SMTP_PASSWORD in the clear",
+            )
+        try:
+            self._step("auth", lambda: self._wire.log_in(channel.user, channel.password))
+        except smtplib.SMTPAuthenticationError as error:
+            raise Refused("auth", error.smtp_code, error.smtp_error) from error
+        except smtplib.SMTPException as error:
+            raise trouble(
+                channel,
+                "auth",
+                f"no login is possible: {error}",
+                permanent=True,
+                next_step="unset SMTP_USER and SMTP_PASSWORD if this server wants none",
+            ) from error
+
+    def transact(self, recipient: str, content: bytes) -> Reply:
+        """One mail, from MAIL to the reply after the final dot (RFC 5321 section 3.3); raises ChannelTrouble."""
+        wire = self._wire
+        self.mails += 1
+        body = _dot_stuffed(content)
+        try:
+            self._want(250, "mail", lambda: wire.mail(self._sender, self._mail_options(len(body))))
+            self._want(range(250, 253), "rcpt", lambda: wire.rcpt(recipient))
+            self._want(354, "data", lambda: wire.docmd("DATA"))
+            self._step("content", lambda: wire.send(body))
+            code, text = self._want(range(200, 300), "dot", wire.end_of_data, timeout=FINAL_DOT_TIMEOUT)
+        except Refused as error:
+            if error.phase == "mail" and error.code in LOGIN_CODES:
+                raise refusal_trouble(self._channel, error) from error
+            self._reset(error)
+            state = "dead" if 500 <= error.code <= 599 else "failed"
+            if error.phase == "dot" and not 400 <= error.code <= 599:
+                state = "unknown"
+            return Reply(state, error.code, error.phase, f"{error.code} {error.text}".strip())
+        except Lost as error:
+            self.broken = True
+            return Reply("unknown" if error.phase == "dot" else "failed", None, error.phase, error.why)
+        return Reply("sent", code, "dot", f"{code} {readable(text)}".strip())
+
+    def _mail_options(self, size: int) -> list[str]:
+        return [f"SIZE={size}"] if self._wire.has_extn("size") else []
+
+    def _reset(self, refusal: Refused) -> None:
+        """Make the connection ready for the next mail, or mark it broken."""
+        if refusal.code == _CLOSING:
+            self.broken = True
+        elif refusal.phase != "dot":  # After the final dot the transaction is over (RFC 5321 section 4.1.1.4).
+            try:
+                self._want(250, "rset", lambda: self._wire.docmd("RSET"))
+            except (Refused, Lost):
+                self.broken = True
+
+    def answers(self) -> bool:
+        """Tell whether a kept connection is still alive."""
+        try:
+            self._want(250, "noop", lambda: self._wire.docmd("NOOP"))
+        except (Refused, Lost):
+            return False
+        return True
+
+    def leave(self) -> None:
+        """QUIT; whatever the answer, every accepted mail stays accepted."""
+        with contextlib.suppress(Refused, Lost):
+            self._want(221, "quit", lambda: self._wire.docmd("QUIT"))
+        self.abandon()
+
+    def abandon(self) -> None:
+        self.broken = True
+        self._wire.close()
+
+    def _want(
+        self, wanted: int | range, phase: str, act: Callable[[], tuple[int, bytes]], *, timeout: float = 0
+    ) -> tuple[int, bytes]:
+        code, text = self._step(phase, act, timeout=timeout)
+        if code not in (wanted if isinstance(wanted, range) else (wanted,)):
+            if code < 0:
+                raise Lost(phase, f"the server answered {readable(text)!r}, which is no SMTP reply")
+            raise Refused(phase, code, text)
+        return code, text
+
+    def _step(self, phase: str, act: Callable[[], Any], *, timeout: float = 0) -> Any:
+        """Run one step under its total deadline; raises Lost when the connection fails in it."""
+        self.before_step()
+        seconds = timeout or self._channel.timeout
+        self._wire.deadline = time.monotonic() + seconds
+        try:
+            return act()
+        except smtplib.SMTPAuthenticationError:
+            raise
+        except smtplib.SMTPResponseException as error:
+            raise Lost(phase, readable(error.smtp_error)) from error
+        except smtplib.SMTPServerDisconnected as error:
+            # smtplib puts this in place of what it caught while reading a reply.
+            raise Lost(phase, _why(error.__context__ or error, seconds)) from error
+        except smtplib.SMTPException:
+            raise
+        except (OSError, UnicodeError) as error:
+            raise Lost(phase, _why(error, seconds)) from error
+
+
+def _why(error: BaseException, seconds: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no reply within {seconds:g} s"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {tls_fault(error)}"
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return "the server closed the connection"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
+
+
+def _dot_stuffed(content: bytes) -> bytes:
+    """CRLF line ends and doubled leading dots (RFC 5321 section 4.5.2), without the final dot."""
+    text = _LEADING_DOT.sub(b"..", _LINE_END.sub(b"\r\n", content))
+    return text if text.endswith(b"\r\n") else text + b"\r\n"

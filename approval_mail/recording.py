@@ -1,0 +1,166 @@
+"""An event's way into Redis, or onto this host's disk while Redis cannot be reached."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import tenacity
+
+from approval_mail.errors import SpoolUnavailable
+from approval_mail.events import ApprovalEvent
+from approval_mail.settings import Loaded
+from approval_mail.spool import Spool, Spooled
+from approval_mail.store import EventStore, Recorded, StoreError
+
+logger = logging.getLogger(__name__)
+
+#: Seconds. After a failure, events go to the spool without asking Redis again for this long.
+_PAUSE = 0.25
+#: Seconds. A write that took longer leaves no time for a wake-up within the hook's 0.5 s; beat's gather finds it.
+_TIME_FOR_WAKE_UP = 0.1
+#: Seconds. Longest wait between this process's own attempts to replay its spool.
+_REPLAY_WAIT_MAX = 5.0
+
+
+class Receipt(str, enum.Enum):
+    """What became of an event that a hook was told of."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    SPOOLED = "spooled"
+    DISABLED = "disabled"
+    #: Neither Redis nor the spool could take it: it is in the log alone.
+    REFUSED = "refused"
+
+    __str__ = str.__str__
+
+
+class Recorder:
+    """Records events in bounded time and never fails its caller for an operator's or a network's fault."""
+
+    def __init__(self, store: EventStore, spool: Spool, loaded: Loaded, wake: Callable[[float], object]) -> None:
+        """``wake`` sends the Celery message that starts gather in so many seconds."""
+        self._store = store
+        self._spool = spool
+        self._loaded = loaded
+        self._wake = wake
+        #: By time.monotonic(): until when Redis is not asked.
+        self._paused_until = 0.0
+        self._out_of_reach = False
+        self._spool_refused = False
+        #: True until this process has looked for what an earlier one left in the spool.
+        self._left_over = True
+        self._replayer: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def emit(self, type_name: str, data: Mapping[str, Any]) -> Receipt:
+        """Check and record an event; raises InvalidEvent naming the field, and nothing else."""
+        settings = self._loaded.usable
+        if not settings.enabled and "NOTIFICATION_ENABLED" not in self._loaded.faulty:
+            return Receipt.DISABLED
+        event = ApprovalEvent.from_dict(type_name, data, now=datetime.now(timezone.utc), localise=settings.localise)
+        nonce = secrets.token_hex(8)
+        started = time.monotonic()
+        if self._loaded.problems or started < self._paused_until:
+            return self._keep(event, nonce)
+        try:
+            recorded = self._record(event, nonce)
+        except StoreError as error:
+            self._lose_redis(error)
+            return self._keep(event, nonce)
+        if not recorded.new:
+            logger.info("Event known already: %s", event)
+            return Receipt.DUPLICATE
+        logger.info("Event enqueued: %s", event)
+        if recorded.wake_in is not None and time.monotonic() - started < _TIME_FOR_WAKE_UP:
+            self._wake(recorded.wake_in)
+        self._find_redis()
+        return Receipt.ACCEPTED
+
+    def replay(self) -> int:
+        """Bring the spool's events into Redis; answers how many. What redis-py raises ends it."""
+        if not self._spool.paths():
+            return 0
+        replayed = self._spool.replay(self._record_late)
+        if replayed:
+            logger.info("Replayed %d events from the spool %s", replayed, self._spool.folder)
+        return replayed
+
+    def _record(self, event: ApprovalEvent, nonce: str, *, late: bool = False) -> Recorded:
+        settings = self._loaded.usable
+        return self._store.record(
+            event,
+            nonce=nonce,
+            batch_size=settings.batch_size,
+            batch_timeout=settings.batch_timeout,
+            urgent_timeout=settings.urgent_timeout,
+            late=late,
+        )
+
+    def _record_late(self, spooled: Spooled) -> None:
+        if self._record(spooled.event, spooled.nonce, late=True).new:
+            logger.info("Event enqueued: %s", spooled.event)
+
+    def _keep(self, event: ApprovalEvent, nonce: str) -> Receipt:
+        try:
+            self._spool.write(event, nonce=nonce)
+        except SpoolUnavailable as error:
+            if not self._spool_refused:
+                logger.error("Event lost: %s: %s; free the disk or set NOTIFICATION_SPOOL_DIR", event, error)
+            self._spool_refused = True
+            return Receipt.REFUSED
+        self._spool_refused = False
+        logger.info("Event spooled: %s", event)
+        if not self._loaded.problems:
+            self._start_replayer()
+        return Receipt.SPOOLED
+
+    def _lose_redis(self, error: BaseException) -> None:
+        self._paused_until = time.monotonic() + _PAUSE
+        if not self._out_of_reach:
+            self._out_of_reach = True
+            logger.error(
+                "Redis cannot be used (%s: %s): events are spooled in %s; check REDIS_URL and the server",
+                type(error).__name__,
+                error,
+                self._spool.folder,
+            )
+
+    def _find_redis(self) -> None:
+        if self._out_of_reach:
+            self._out_of_reach = False
+            logger.info("Redis can be used again")
+        if self._left_over:
+            self._left_over = False
+            if self._spool.paths():
+                self._start_replayer()
+
+    def _start_replayer(self) -> None:
+        """Replay in a thread of its own until the spool is empty: the caller's call stays short."""
+        with self._lock:
+            if self._replayer is None or not self._replayer.is_alive():
+                self._replayer = threading.Thread(
+                    target=self._replay_until_empty, name="approval-mail-spool", daemon=True
+                )
+                try:
+                    self._replayer.start()
+                except RuntimeError:  # The interpreter is shutting down; the files stay.
+                    self._replayer = None
+
+    def _replay_until_empty(self) -> None:
+        patiently = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(StoreError),
+            wait=tenacity.wait_exponential(multiplier=_PAUSE, max=_REPLAY_WAIT_MAX),
+        )
+        time.sleep(_PAUSE)
+        while self._spool.paths():
+            if patiently(self.replay):
+                self._find_redis()
+                self._wake(0)

@@ -1,0 +1,37 @@
+-- Begin one try of a claim: a redelivered copy of a try that began before gets nothing.
+-- Keys: event:<id> hashes, claimed zset; a moot event moves to the suppressed zset.
+-- ARGV: 2 token, 3 number of the try from 0, 4 lease, 5 history, 6 JSON of {moot: {type: true}, outcomes: {type: word}},
+--       7... event ids
+-- Answers one row per event: {'open', id, record, rounds, last reason, recipient, ...} or {'suppressed', id, reason}
+local token, try, rules = ARGV[2], tonumber(ARGV[3]), cjson.decode(ARGV[6])
+
+local function moot(key)
+  local type, request, expires = unpack(redis.call('HMGET', key, 'type', 'request', 'expires'))
+  if not rules.moot[type] then return nil end
+  for outcome, word in pairs(rules.outcomes) do
+    if redis.call('EXISTS', event_key(request .. ':' .. outcome)) == 1 then return 'moot: already ' .. word end
+  end
+  if tonumber(expires) and tonumber(expires) <= now then return 'moot: expired' end
+end
+
+local rows = {}
+for i = 7, #ARGV do
+  local id, key = ARGV[i], event_key(ARGV[i])
+  local held, begun, late, record, rounds = unpack(redis.call('HMGET', key, 'token', 'begun', 'late', 'record', 'rounds'))
+  if held == token and tonumber(begun) <= try then
+    redis.call('HSET', key, 'begun', try + 1)
+    local reason = (late == '1' or try > 0) and moot(key)
+    if reason then
+      close_open_mails(id, 'suppressed', '', '', reason, ARGV[5])
+      rows[#rows + 1] = {'suppressed', id, reason}
+    else
+      redis.call('ZADD', CLAIMED, now + tonumber(ARGV[4]), id)
+      local row = {'open', id, record or '', rounds or '0'}
+      for recipient, mail in pairs(mails_of(id)) do
+        if mail.s == 'open' then row[#row + 1] = recipient end
+      end
+      rows[#rows + 1] = row
+    end
+  end
+end
+return rows

@@ -1,0 +1,29 @@
+-- Take due events under a lease, in groups that each get a token; freeze who receives them.
+-- Keys: pending zset, claimed zset, event:<id> hashes.
+-- ARGV: 2 lease, 3 groups, 4 events per group, 5 token, 6 default recipients, 7 history
+-- Answers {{token, id, id, ...}, ...}
+local groups, size = {}, tonumber(ARGV[4])
+local ids = redis.call('ZRANGEBYSCORE', PENDING, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]) * size)
+for _, id in ipairs(ids) do
+  local key, free = event_key(id), true
+  if redis.call('HGET', key, 'resolved') ~= '1' then
+    local own = redis.call('HGET', key, 'to')
+    for _, recipient in ipairs(split(own and own ~= '' and own or ARGV[6])) do
+      redis.call('HSETNX', key, 'mail:' .. recipient, cjson.encode({s = 'open', a = 0, o = 0, t = now}))
+    end
+    redis.call('HSET', key, 'resolved', '1')
+    free = settle_event(id, ARGV[7]) == ''
+  end
+  if free then
+    local group = groups[#groups]
+    if not group or #group > size then
+      group = {ARGV[5] .. ':' .. (#groups + 1)}
+      groups[#groups + 1] = group
+    end
+    redis.call('ZREM', PENDING, id)
+    redis.call('ZADD', CLAIMED, now + tonumber(ARGV[2]), id)
+    redis.call('HSET', key, 'token', group[1], 'begun', 0)
+    group[#group + 1] = id
+  end
+end
+return groups

@@ -1,0 +1,114 @@
+-- Put before every script. ARGV[1]: key prefix, e.g. approval_mail:{store}:
+-- All times are milliseconds of the store's own clock, so that no worker's clock can steal a lease.
+local prefix = ARGV[1]
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local PENDING, CLAIMED, BURIED = prefix .. 'pending', prefix .. 'claimed', prefix .. 'buried'
+
+local function event_key(id) return prefix .. 'event:' .. id end
+
+local function split(text)
+  local parts = {}
+  for part in string.gmatch(text, '[^,]+') do parts[#parts + 1] = part end
+  return parts
+end
+
+-- A mail is one hash field, `mail:<recipient>`, holding {s: state, a: attempts, o: open tries,
+-- c: SMTP code, p: phase, r: reason, t: time of the last change}.
+local function load_mail(id, recipient)
+  local text = redis.call('HGET', event_key(id), 'mail:' .. recipient)
+  return text and cjson.decode(text)
+end
+
+local function save_mail(id, recipient, mail)
+  mail.t = now
+  redis.call('HSET', event_key(id), 'mail:' .. recipient, cjson.encode(mail))
+end
+
+-- All mails of an event as {recipient = mail}.
+local function mails_of(id)
+  local fields, mails = redis.call('HGETALL', event_key(id)), {}
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 5) == 'mail:' then
+      mails[string.sub(fields[i], 6)] = cjson.decode(fields[i + 1])
+    end
+  end
+  return mails
+end
+
+-- What became of the mails of one claim, for the summary that conclude logs.
+local function tally(token, word)
+  if not token or token == '' then return end
+  local key = prefix .. 'tally:' .. token
+  redis.call('HINCRBY', key, word, 1)
+  redis.call('PEXPIRE', key, 3600000)
+end
+
+local function put_pending(id, due)
+  redis.call('ZREM', CLAIMED, id)
+  redis.call('HDEL', event_key(id), 'token', 'begun')
+  redis.call('ZADD', PENDING, due, id)
+end
+
+-- Move an event to where its mails say it belongs; answers its final state, or '' while any is open.
+local function settle_event(id, history)
+  local key, found = event_key(id), {}
+  for _, mail in pairs(mails_of(id)) do found[mail.s] = true end
+  if not found.dead then redis.call('ZREM', BURIED, id) end
+  if found.open then return '' end
+  if redis.call('HGET', key, 'resolved') ~= '1' then
+    put_pending(id, now)
+    return ''
+  end
+  local state = found.dead and 'dead' or found.sent and 'sent' or 'suppressed'
+  redis.call('ZREM', PENDING, id)
+  redis.call('ZREM', CLAIMED, id)
+  for _, other in ipairs({'sent', 'dead', 'suppressed'}) do
+    if other ~= state then redis.call('ZREM', prefix .. other, id) end
+  end
+  redis.call('HDEL', key, 'token', 'begun')
+  redis.call('ZADD', prefix .. state, now, id)
+  redis.call('PEXPIRE', key, history)
+  return state
+end
+
+-- Give every open mail of an event its final state; answers the event's final state and the recipients.
+local function close_open_mails(id, state, code, phase, reason, history)
+  local token, closed = redis.call('HGET', event_key(id), 'token'), {}
+  for recipient, mail in pairs(mails_of(id)) do
+    if mail.s == 'open' then
+      mail.s, mail.c, mail.p, mail.r = state, code, phase, reason
+      save_mail(id, recipient, mail)
+      tally(token, state)
+      closed[#closed + 1] = recipient
+    end
+  end
+  if state == 'dead' and #closed > 0 then redis.call('ZADD', BURIED, now, id) end
+  return settle_event(id, history), closed
+end
+
+-- Pending again at a later time, or dead once older than max_age; answers 'deferred' or 'dead'.
+local function defer_event(id, wait, urgent_wait, max_age, reason, history)
+  local key = event_key(id)
+  local since = tonumber(redis.call('HGET', key, 'since')) or now
+  local give_up = since + max_age
+  if now >= give_up then
+    local given = string.format('not delivered within %d s', max_age / 1000)
+    close_open_mails(id, 'dead', '', 'deferral', reason ~= '' and given .. '; last: ' .. reason or given, history)
+    return 'dead'
+  end
+  local expires = tonumber(redis.call('HGET', key, 'expires'))
+  if expires and expires > now then wait = math.min(wait, urgent_wait) end
+  redis.call('HSET', key, 'late', '1')
+  put_pending(id, math.min(now + wait, give_up))
+  return 'deferred'
+end
+
+-- Answers in how many milliseconds a wake-up must be sent, or -1 if one due no later is outstanding.
+local function ask_wake(wait, lifetime)
+  local due, outstanding = now + wait, tonumber(redis.call('GET', prefix .. 'wake'))
+  if outstanding and outstanding <= due then return -1 end
+  redis.call('SET', prefix .. 'wake', string.format('%d', due), 'PX', wait + lifetime)
+  return wait
+end

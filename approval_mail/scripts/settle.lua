@@ -1,0 +1,42 @@
+-- Settle one mail, mark the next one as being tried: one call per mail.
+-- Keys: event:<id> hashes, and where the event then belongs.
+-- ARGV: 2 token, 3 history, 4 most open tries,
+--       5 id or '', 6 recipient, 7 verdict: sent | dead | failed | unknown | unspent, 8 code, 9 phase, 10 reason,
+--       11 next id or '', 12 next recipient
+-- Answers {final state of the settled event or '', 'go' | 'done' | 'buried' | 'lost' | '' for the next mail}
+local token, history = ARGV[2], ARGV[3]
+local function held(id) return redis.call('HGET', event_key(id), 'token') == token end
+
+local state, id, recipient, verdict = '', ARGV[5], ARGV[6], ARGV[7]
+local mail = id ~= '' and load_mail(id, recipient)
+-- A worker that lost its lease can settle nothing but an acceptance: that one is a fact.
+if mail and mail.s ~= 'sent' and (verdict == 'sent' or (held(id) and mail.s == 'open')) then
+  if verdict ~= 'unspent' then mail.c, mail.p, mail.r = ARGV[8], ARGV[9], ARGV[10] end
+  if verdict ~= 'unknown' then mail.o = math.max(0, mail.o - 1) end
+  if verdict == 'unspent' then mail.a = mail.a - 1 end
+  if verdict == 'sent' or verdict == 'dead' then
+    mail.s = verdict
+    tally(token, verdict)
+  end
+  save_mail(id, recipient, mail)
+  if verdict == 'dead' then redis.call('ZADD', BURIED, now, id) end
+  if mail.s ~= 'open' then state = settle_event(id, history) end
+end
+
+local next_id, next_recipient = ARGV[11], ARGV[12]
+if next_id == '' then return {state, ''} end
+if not held(next_id) then return {state, 'lost'} end
+local upcoming = load_mail(next_id, next_recipient)
+if not upcoming or upcoming.s ~= 'open' then return {state, 'done'} end
+if upcoming.o >= tonumber(ARGV[4]) then
+  upcoming.s = 'dead'
+  upcoming.r = string.format('outcome unknown %d times; last: %s', upcoming.o, upcoming.r or 'the worker died')
+  save_mail(next_id, next_recipient, upcoming)
+  tally(token, 'dead')
+  redis.call('ZADD', BURIED, now, next_id)
+  settle_event(next_id, history)
+  return {state, 'buried'}
+end
+upcoming.o, upcoming.a = upcoming.o + 1, upcoming.a + 1
+save_mail(next_id, next_recipient, upcoming)
+return {state, 'go'}

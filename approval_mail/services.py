@@ -1,0 +1,124 @@
+"""The one place that turns settings into objects; each process has its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+from approval_mail.recording import Recorder
+from approval_mail.settings import Loaded, Settings
+from approval_mail.spool import Spool
+from approval_mail.store import EventStore, hook_client, worker_client
+
+if TYPE_CHECKING:
+    from approval_mail.delivery import Delivery
+    from approval_mail.mailer import Mailer
+    from approval_mail.rendering import Renderer
+
+logger = logging.getLogger(__name__)
+
+_configured: Settings | None = None
+
+
+def configure(settings: Settings | None) -> None:
+    """Use these settings in place of the environment's and ``.env``'s; None: read those anew."""
+    global _configured  # noqa: PLW0603
+    _configured = settings
+    loaded.cache_clear()
+    forget_connections()
+
+
+@cache
+def loaded() -> Loaded:
+    """The settings with what is wrong with them, read once; each problem and warning is logged once."""
+    if _configured is not None:
+        return Loaded(_configured, frozenset(), (), ())
+    found = Settings.load()
+    for warning in found.warnings:
+        logger.warning("%s", warning)
+    if found.problems:
+        logger.error("The settings cannot be used, events are spooled: %s", "; ".join(found.problems))
+    return found
+
+
+def settings() -> Settings:
+    """The settings; raises InvalidSettings listing every problem."""
+    return loaded().require()
+
+
+@cache
+def spool() -> Spool:
+    return Spool(loaded().usable.spool_dir)
+
+
+@cache
+def recorder(wake: Callable[[float], object]) -> Recorder:
+    """What hooks record with: a client that gives up soon, and the spool."""
+    usable = loaded().usable
+    return Recorder(_store(usable, hook_client(usable.redis_url)), spool(), loaded(), wake)
+
+
+@cache
+def store() -> EventStore:
+    """The store as workers and operators use it: a client that is patient."""
+    found = settings()
+    return _store(found, worker_client(found.redis_url))
+
+
+def _store(found: Settings, client: object) -> EventStore:
+    return EventStore(
+        client,  # type: ignore[arg-type]
+        history=found.history_days * 86400,
+        max_age=found.max_age,
+    )
+
+
+# Workers alone render and send; a web process that calls hooks loads neither Jinja2 nor smtplib.
+
+
+@cache
+def renderer() -> Renderer:
+    from approval_mail.rendering import Renderer  # noqa: PLC0415
+
+    found = settings()
+    return Renderer(
+        folder=found.template_dir, language=found.language, timezone=found.timezone, sender=found.email_from
+    )
+
+
+@cache
+def mailer() -> Mailer:
+    from approval_mail.mailer import Channel, Mailer  # noqa: PLC0415
+
+    found = settings()
+    return Mailer(
+        Channel(
+            host=found.smtp_host,
+            port=found.smtp_port,
+            use_tls=found.smtp_use_tls,
+            ca_file=found.smtp_tls_ca_file,
+            user=found.smtp_user,
+            password=found.smtp_password,
+            timeout=found.smtp_timeout,
+            sender=found.email_from,
+        )
+    )
+
+
+@cache
+def delivery() -> Delivery:
+    from approval_mail.delivery import Delivery  # noqa: PLC0415
+
+    return Delivery(store(), renderer(), mailer())
+
+
+def forget_connections() -> None:
+    """Make everything that holds a connection anew at its next use: a forked child needs its own."""
+    for made in (spool, recorder, store, renderer, mailer, delivery):
+        made.cache_clear()
+
+
+os.register_at_fork(after_in_child=forget_connections)

@@ -1,0 +1,309 @@
+"""Settings from the environment, then ``.env``, then defaults; every problem is told at once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime, tzinfo
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from dotenv import dotenv_values
+
+from approval_mail.errors import InvalidSettings
+from approval_mail.events import MAX_RECIPIENTS, is_address, split_addresses, split_sender
+from approval_mail.timing import MAX_SMTP_TIMEOUT
+
+#: Languages that have mail templates; each but the first has a folder of its name.
+LANGUAGES = ("ko", "en")
+
+_TRUE = frozenset(("true", "1", "yes", "on"))
+_FALSE = frozenset(("false", "0", "no", "off"))
+
+
+# Parsers: text to value. Each raises ValueError with the rule that the text breaks.
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError("use true or false")
+
+
+def _number(low: float, high: float, kind: type[int] | type[float], unit: str) -> Callable[[str], Any]:
+    def parse(text: str) -> int | float:
+        rule = f"use a {'whole ' if kind is int else ''}number from {low:g} to {high:g}{unit}"
+        try:
+            value = kind(text)
+        except ValueError as error:
+            raise ValueError(rule) from error
+        if not low <= value <= high:
+            raise ValueError(rule)
+        return value
+
+    return parse
+
+
+def _host(text: str) -> str:
+    if any(character.isspace() or character in "/@:" for character in text) and text.count(":") < 2:
+        raise ValueError("use a host name or an IP address alone; the port goes to SMTP_PORT")
+    return text
+
+
+def _sender(text: str) -> str:
+    if split_sender(text) is None:
+        raise ValueError("use one address, name@example.com or Name <name@example.com>")
+    return text
+
+
+def _recipients(text: str) -> tuple[str, ...]:
+    addresses = split_addresses(text)
+    for address in addresses:
+        if not is_address(address):
+            raise ValueError("use addresses like name@example.com, comma separated")
+    if not 1 <= len(addresses) <= MAX_RECIPIENTS:
+        raise ValueError(f"use 1 to {MAX_RECIPIENTS} addresses")
+    return tuple(addresses)
+
+
+def _ascii(text: str) -> str:
+    if not text.isascii():
+        raise ValueError("use ASCII characters; smtplib sends no others at login")
+    return text
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"use {' or '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _zone(text: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(text)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError("use a zone of the IANA database such as Asia/Seoul") from error
+
+
+def _folder(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise ValueError("use a folder that exists")
+    return path
+
+
+def _file(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ValueError("use a file that exists")
+    return path
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _redis_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError("use redis://host:port/database, rediss:// or unix://")
+    return text
+
+
+def _broker_url(text: str) -> str:
+    if "://" not in text:
+        raise ValueError("use a URL such as redis://host:6379/1 or amqp://host//")
+    return text
+
+
+def _state_folder() -> Path:
+    """``$XDG_STATE_HOME`` or ``~/.local/state`` (XDG Base Directory), else a folder of this user's in /var/tmp."""
+    base = os.environ.get("XDG_STATE_HOME")
+    if base and os.path.isabs(base):
+        return Path(base) / "approval_mail" / "spool"
+    try:
+        return Path.home() / ".local" / "state" / "approval_mail" / "spool"
+    except RuntimeError:
+        return Path(f"/var/tmp/approval_mail-{os.getuid()}/spool")  # noqa: S108 - made with mode 0700
+
+
+def _setting(name: str, parse: Callable[[str], Any], default: Any = None, *, secret: bool = False, **more: Any) -> Any:
+    metadata = {"name": name, "parse": parse, "secret": secret}
+    if "default_factory" not in more:
+        more["default"] = default
+    return field(metadata=metadata, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting with its default; one row each, and `load` reads them all."""
+
+    enabled: bool = _setting("NOTIFICATION_ENABLED", _boolean, False)
+    smtp_host: str = _setting("SMTP_HOST", _host, "localhost")
+    smtp_port: int = _setting("SMTP_PORT", _number(1, 65535, int, ""), 587)
+    #: True: required. False: none. None: required on 465 and 587, elsewhere when offered.
+    smtp_use_tls: bool | None = _setting("SMTP_USE_TLS", _boolean)
+    smtp_tls_ca_file: Path | None = _setting("SMTP_TLS_CA_FILE", _file)
+    smtp_user: str = _setting("SMTP_USER", _ascii, "")
+    smtp_password: str = _setting("SMTP_PASSWORD", _ascii, "", secret=True, repr=False)
+    #: Seconds; the total deadline of one SMTP step.
+    smtp_timeout: float = _setting("SMTP_TIMEOUT", _number(0.1, MAX_SMTP_TIMEOUT, float, " seconds"), 10.0)
+    email_from: str = _setting("EMAIL_FROM", _sender, "admin@localhost")
+    email_to: tuple[str, ...] = _setting("EMAIL_TO", _recipients, ("operator@localhost",))
+    #: Events.
+    batch_size: int = _setting("NOTIFICATION_BATCH_SIZE", _number(1, 1000, int, " events"), 10)
+    #: Seconds.
+    batch_timeout: float = _setting("NOTIFICATION_BATCH_TIMEOUT", _number(0.1, 3600, float, " seconds"), 5.0)
+    #: Seconds; the longest that an urgent event waits to be gathered.
+    urgent_timeout: float = _setting("NOTIFICATION_URGENT_TIMEOUT", _number(0, 60, float, " seconds"), 1.0)
+    #: Seconds until an undelivered event is dead.
+    max_age: float = _setting("NOTIFICATION_MAX_AGE", _number(1, 30 * 86400, float, " seconds"), 86400.0)
+    #: Days that finished events stay as history.
+    history_days: float = _setting("NOTIFICATION_HISTORY_DAYS", _number(0.01, 3650, float, " days"), 7.0)
+    template_dir: Path | None = _setting("NOTIFICATION_TEMPLATE_DIR", _folder)
+    language: str = _setting("NOTIFICATION_LANGUAGE", _one_of(*LANGUAGES), LANGUAGES[0])
+    #: Zone in which mails show times; None: the system's.
+    timezone: tzinfo | None = _setting("NOTIFICATION_TIMEZONE", _zone)
+    spool_dir: Path = _setting("NOTIFICATION_SPOOL_DIR", _path, default_factory=_state_folder)
+    redis_url: str = _setting("REDIS_URL", _redis_url, "redis://localhost:6379/0", secret=True, repr=False)
+    celery_broker_url: str | None = _setting("CELERY_BROKER_URL", _broker_url, secret=True, repr=False)
+    celery_result_backend: str | None = _setting("CELERY_RESULT_BACKEND", _broker_url, secret=True, repr=False)
+
+    @property
+    def broker_url(self) -> str:
+        return self.celery_broker_url or self.redis_url
+
+    @property
+    def result_backend(self) -> str:
+        return self.celery_result_backend or self.redis_url
+
+    def localise(self, naive: datetime) -> datetime:
+        """Read a naive datetime as a time in NOTIFICATION_TIMEZONE."""
+        return naive.replace(tzinfo=self.timezone) if self.timezone else naive.astimezone()
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] = os.environ, folder: Path | None = None) -> Loaded:
+        """Read ``environ``, then ``folder/.env`` (the current directory's if None).
+
+        Never raises: what is wrong is in the answer's ``problems``.
+        """
+        return _Reader(environ, (folder or Path.cwd()) / ".env").read()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What `Settings.load` found: usable values, and what is wrong with the others."""
+
+    #: Settings in which each faulty value is replaced by its default.
+    usable: Settings
+    #: Names of the settings that are faulty.
+    faulty: frozenset[str]
+    #: One sentence per problem.
+    problems: tuple[str, ...]
+    #: One sentence per name that looks misspelt.
+    warnings: tuple[str, ...]
+
+    def require(self) -> Settings:
+        """The settings; raises InvalidSettings listing every problem."""
+        if self.problems:
+            raise InvalidSettings(self.problems)
+        return self.usable
+
+
+class _Reader:
+    """One reading of the two sources."""
+
+    def __init__(self, environ: Mapping[str, str], dotenv: Path) -> None:
+        self._problems: list[str] = []
+        self._faulty: set[str] = set()
+        self._sources: list[tuple[str, Mapping[str, str | None]]] = [("the environment", environ)]
+        try:
+            self._sources.append((str(dotenv), dotenv_values(dotenv, interpolate=False, encoding="utf-8-sig")))
+        except (OSError, UnicodeDecodeError) as error:
+            self._problems.append(f"{dotenv} cannot be read: {error}; save it as UTF-8 text that this user may read")
+
+    def read(self) -> Loaded:
+        values = {}
+        for row in fields(Settings):
+            name, parse, secret = (row.metadata[key] for key in ("name", "parse", "secret"))
+            text, source = self._find(name)
+            if text is None:
+                continue
+            try:
+                values[row.name] = parse(text)
+            except ValueError as error:
+                self._problem(name, f"{name}={_masked(text, secret)} ({source}): {error}")
+        usable = Settings(**values)
+        self._check_together(usable)
+        return Loaded(usable, frozenset(self._faulty), tuple(self._problems), tuple(self._misspelt()))
+
+    def _find(self, name: str) -> tuple[str | None, str]:
+        direct, direct_source = self._lookup(name)
+        path, path_source = self._lookup(f"{name}_FILE")
+        if direct is not None and path is not None:
+            self._problem(
+                name, f"{name} ({direct_source}) and {name}_FILE ({path_source}) both have a value: remove one"
+            )
+            return None, ""
+        if path is None:
+            return direct, direct_source
+        source = f"{name}_FILE={path}, {path_source}"
+        try:
+            text = Path(path).expanduser().read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            self._problem(
+                name, f"{name}_FILE={path} ({path_source}) cannot be read: {_why(error)}; name a readable file"
+            )
+            return None, ""
+        if not text:
+            self._problem(name, f"{name}_FILE={path} ({path_source}) is empty: put the value into the file")
+            return None, ""
+        return text, source
+
+    def _lookup(self, name: str) -> tuple[str | None, str]:
+        for source, values in self._sources:
+            text = (values.get(name) or "").strip()
+            if text:
+                return text, source
+        return None, ""
+
+    def _problem(self, name: str, sentence: str) -> None:
+        self._faulty.add(name)
+        self._problems.append(sentence)
+
+    def _check_together(self, usable: Settings) -> None:
+        if bool(usable.smtp_user) != bool(usable.smtp_password) and not self._faulty & {"SMTP_USER", "SMTP_PASSWORD"}:
+            given, missing = ("SMTP_USER", "SMTP_PASSWORD") if usable.smtp_user else ("SMTP_PASSWORD", "SMTP_USER")
+            self._problem(missing, f"{missing} is unset while {given} has a value: set both, or neither")
+
+    def _misspelt(self) -> Iterator[str]:
+        known = [row.metadata["name"] for row in fields(Settings)]
+        accepted = {*known, *(f"{name}_FILE" for name in known)}
+        for source, values in self._sources:
+            for name in values:
+                if not name.startswith(("NOTIFICATION_", "APPROVAL_")) or name in accepted:
+                    continue
+                close = difflib.get_close_matches(name, sorted(accepted), n=1, cutoff=0.8)
+                if close:
+                    yield f"{name} ({source}) is not a setting: did you mean {close[0]}?"
+
+
+def _masked(text: str, secret: bool) -> str:
+    return "****" if secret else ascii(text) if not text.isprintable() else text
+
+
+def _why(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,430 @@
+"""The state of every event and mail, in Redis, changed by atomic scripts alone."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import resources
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
+
+from approval_mail import timing
+from approval_mail.events import EVENT_TYPES, ApprovalEvent
+
+#: Tries of one mail whose outcome stays unknown (a dead worker, a lost reply after the final dot)
+#: before it is buried rather than risk another duplicate.
+MAX_OPEN_TRIES = 3
+#: Events that one script call moves at the most, so that Redis never stalls for others.
+_CHUNK = 1_000
+#: Milliseconds. A wake-up that was asked for and did not come is asked for anew after this.
+_WAKE_LIFETIME = 5_000
+
+#: What redis-py raises when a command cannot be done: out of reach, refused, out of memory, read-only.
+StoreError = (redis.RedisError, OSError)
+
+
+def hook_client(url: str) -> redis.Redis:
+    """A client for hooks: 0.2 s for each step, one more try on a stale connection, none after a timeout."""
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=0.2,
+        socket_connect_timeout=0.2,
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+    )
+
+
+def worker_client(url: str) -> redis.Redis:
+    """A client for workers: retries for about 15 s, so that an accepted mail is settled across a restart of Redis."""
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=5,
+        socket_connect_timeout=5,
+        retry=Retry(
+            ExponentialBackoff(cap=3, base=0.1),
+            9,
+            supported_errors=(redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, OSError),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a hook's write."""
+
+    #: False: the event was recorded before, by another call.
+    new: bool
+    #: Seconds until gather must be woken; None: no wake-up is needed.
+    wake_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a gather finds when it starts."""
+
+    #: Events that came back because their lease had run out.
+    rescued: int
+    due: int
+    claimed: int
+    #: ``open``; ``held``: claim nothing; ``probe``: claim one batch to try the channel with.
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Events under one lease, for one task."""
+
+    token: str
+    event_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One event of a claim that has mails to send."""
+
+    event_id: str
+    record: str
+    #: Deferrals behind it; 0: round one.
+    rounds: int
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one try of one mail came to."""
+
+    #: ``sent``, ``dead``, ``failed`` (may pass), ``unknown`` (may have been accepted) or
+    #: ``unspent`` (not tried after all).
+    state: str
+    #: SMTP reply code, None where there was none.
+    code: int | None = None
+    #: The SMTP step, or ``render``.
+    phase: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadMail:
+    """One mail that will not be tried again without an operator."""
+
+    event_id: str
+    type: str
+    request_id: str
+    recipient: str
+    reason: str
+    code: int | None
+    phase: str
+    attempts: int
+    failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Events by state, each counted once, and how the pipeline is doing."""
+
+    pending: int
+    deferred: int
+    claimed: int
+    sent: int
+    dead: int
+    suppressed: int
+    oldest_pending_seconds: float | None
+    beat_seconds_ago: float | None
+    held_since: datetime | None
+    held_reason: str | None
+    held_next_step: str | None
+
+
+class EventStore:
+    """The state machine of events and their mails.
+
+    ::
+
+        record ──▶ pending ──claim──▶ claimed ──settle──▶ sent
+                    ▲  ▲                 │ │ │               dead ──revive──▶ pending
+                    │  └─ release,       │ │ └─ suppress ──▶ suppressed
+                    │     rescue ────────┘ │                 ▲
+                    └─ defer (a later due) ┘    dead ──discard┘
+
+    A mail, one recipient of an event, is open until it is sent, dead or suppressed; an event is
+    finished once none of its mails is open: dead if any is dead, else sent if any was sent, else
+    suppressed. A lease ends by Redis's clock; ``rescue`` brings back what it covered.
+
+    Keys, all on one cluster slot (``P`` is ``<namespace>:{store}:``):
+
+    =========================  ======  ==================================================================
+    P event:<event_id>         hash    record, type, request, nonce, recorded, since, expires, to, late,
+                                       rounds, resolved, token, begun, and ``mail:<recipient>`` per mail;
+                                       expires ``history`` after the event is finished
+    P pending                  zset    event_id by due time; no expiry
+    P claimed                  zset    event_id by end of lease; no expiry
+    P sent, dead, suppressed   zset    finished event_id by when; entries older than ``history`` are removed
+    P buried                   zset    event_id with at least one dead mail by when; likewise
+    P parked                   set     event_id deferred only because the channel is held; until it works
+    P channel                  hash    since, reason, next_step, failures, probe; only while held
+    P tally:<token>            hash    mails by what became of them in one claim; 1 h
+    P wake                     string  due time of the outstanding wake-up; its wait and 5 s
+    P urgent                   string  NOTIFICATION_URGENT_TIMEOUT after an urgent wake-up
+    P beat                     string  time of the last gather that beat called; no expiry
+    =========================  ======  ==================================================================
+
+    Times are milliseconds of Redis's clock. Needs Redis 6.2 or later, or Valkey.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        namespace: str = "approval_mail",
+        history: float = 7 * 86400,
+        max_age: float = 86400,
+    ) -> None:
+        """``client`` decodes responses; ``history`` and ``max_age`` are seconds."""
+        self._client: Any = client
+        self._prefix = f"{namespace}:{{store}}:"
+        self._history = _ms(history)
+        self._max_age = _ms(max_age)
+        folder = resources.files("approval_mail") / "scripts"
+        prelude = (folder / "prelude.lua").read_text("utf-8")
+        self._scripts = {
+            entry.name[:-4]: client.register_script(prelude + entry.read_text("utf-8"))
+            for entry in folder.iterdir()
+            if entry.name.endswith(".lua") and entry.name != "prelude.lua"
+        }
+
+    def _run(self, script: str, *args: str | int) -> Any:
+        return self._scripts[script](keys=[f"{self._prefix}pending"], args=[self._prefix, *args])
+
+    def ping(self) -> None:
+        """Raise a StoreError unless Redis answers."""
+        self._client.ping()
+
+    def record(
+        self,
+        event: ApprovalEvent,
+        *,
+        nonce: str,
+        batch_size: int,
+        batch_timeout: float,
+        urgent_timeout: float,
+        late: bool = False,
+    ) -> Recorded:
+        """Record an event once.
+
+        ``nonce`` names the hook's call: the same call told again is not a duplicate. ``late`` marks
+        an event that waited in the spool. The timeouts are seconds.
+        """
+        answer, wake = self._run(
+            "record",
+            event.event_id,
+            event.to_json(),
+            event.type,
+            event.request_id,
+            nonce,
+            _ms(event.expires_at.timestamp()) if event.expires_at else "",
+            ",".join(event.email_to),
+            _flag(late),
+            _flag(event.kind.urgent),
+            batch_size,
+            _ms(batch_timeout),
+            _ms(urgent_timeout),
+            _WAKE_LIFETIME,
+        )
+        return Recorded(new=answer != "duplicate", wake_in=_wait(wake))
+
+    def wake(self, *, shortest: float = 0, longest: float, only_due: bool = False) -> float | None:
+        """Ask for a wake-up for the work that remains; answers in how many seconds, None if none is needed."""
+        return _wait(self._run("wake", _ms(shortest), _ms(longest), _flag(only_due), _WAKE_LIFETIME))
+
+    def rescue(self, *, by_beat: bool = False) -> Survey:
+        """Start a gather: bring back what lost its lease and look at what there is to do."""
+        rescued, due, claimed, channel = self._run("rescue", _flag(by_beat), _CHUNK, self._history, _ms(timing.LEASE))
+        return Survey(rescued, due, claimed, channel)
+
+    def claim(self, *, groups: int, size: int, recipients: Sequence[str]) -> list[Claim]:
+        """Take due events, up to ``groups`` times ``size`` of them, oldest first.
+
+        ``recipients`` receive every event that names none itself; they are frozen here.
+        """
+        rows = self._run(
+            "claim", _ms(timing.LEASE), groups, size, secrets.token_hex(8), ",".join(recipients), self._history
+        )
+        return [Claim(token, tuple(ids)) for token, *ids in rows]
+
+    def begin(self, token: str, event_ids: Sequence[str], *, attempt: int) -> tuple[list[Work], dict[str, str]]:
+        """Begin try number ``attempt`` of a claim: what is to be sent, and what was suppressed with its reason.
+
+        A copy of a try that has begun before, or of a claim whose lease ran out, gets nothing.
+        """
+        work, suppressed = [], {}
+        for kind, event_id, *row in self._run(
+            "begin", token, attempt, _ms(timing.LEASE), self._history, _MOOT_RULES, *event_ids
+        ):
+            if kind == "suppressed":
+                suppressed[event_id] = row[0]
+            else:
+                work.append(Work(event_id, row[0], int(row[1]), tuple(row[2:])))
+        return work, suppressed
+
+    def settle(
+        self,
+        token: str,
+        *,
+        settled: tuple[str, str, Verdict] | None = None,
+        upcoming: tuple[str, str] | None = None,
+    ) -> tuple[str, str]:
+        """Settle one mail and mark the next as being tried.
+
+        ``settled`` is event id, recipient and verdict; ``upcoming`` event id and recipient. Answers
+        the settled event's final state, empty while a mail of it is open, and for the upcoming mail
+        ``go``, ``done`` (no longer open), ``buried`` (too many unknown outcomes), ``lost`` or empty.
+        """
+        event_id, recipient, verdict = settled or ("", "", Verdict(""))
+        state, answer = self._run(
+            "settle",
+            token,
+            self._history,
+            MAX_OPEN_TRIES,
+            event_id,
+            recipient,
+            verdict.state,
+            verdict.code or "",
+            verdict.phase,
+            verdict.reason,
+            *(upcoming or ("", "")),
+        )
+        return state, answer
+
+    def renew(self, token: str, event_ids: Sequence[str], *, seconds: float = timing.LEASE) -> int:
+        """Extend a lease; answers how many of the events the token still holds."""
+        return int(self._run("renew", token, _ms(seconds), *event_ids))
+
+    def defer(
+        self, token: str, waits: Mapping[str, float], *, reason: str, spend_round: bool = True
+    ) -> tuple[int, int]:
+        """Make events pending again after their wait in seconds; answers how many were deferred, how many died of age.
+
+        ``spend_round`` is False when the channel is to blame.
+        """
+        pairs = [part for event_id, wait in waits.items() for part in (event_id, _ms(wait))]
+        deferred, dead = self._run(
+            "defer",
+            token,
+            _ms(timing.ROUND_BACKOFF_URGENT),
+            self._max_age,
+            self._history,
+            _flag(spend_round),
+            reason,
+            *pairs,
+        )
+        return deferred, dead
+
+    def bury(self, token: str, event_id: str, *, phase: str, reason: str) -> int:
+        """Make every open mail of a claimed event dead; answers how many."""
+        return int(self._run("close", token, event_id, "dead", phase, reason, self._history))
+
+    def suppress(self, token: str, event_id: str, *, reason: str) -> int:
+        """Make every open mail of a claimed event suppressed; answers how many."""
+        return int(self._run("close", token, event_id, "suppressed", "", reason, self._history))
+
+    def release(self, token: str, event_ids: Sequence[str]) -> int:
+        """Give claimed events back unspent; answers how many."""
+        return int(self._run("release", token, *event_ids)) if event_ids else 0
+
+    def tally(self, token: str) -> dict[str, int]:
+        """Count what became of a claim's mails; ``deferred`` counts events."""
+        found = self._client.hgetall(f"{self._prefix}tally:{token}")
+        return {word: int(found.get(word, 0)) for word in ("sent", "deferred", "dead", "suppressed")}
+
+    def hold(self, *, reason: str, next_step: str) -> tuple[float, bool]:
+        """Hold the channel; answers the seconds until the next probe, and whether this is news."""
+        wait, news = self._run("hold", reason, next_step, _ms(timing.HOLD_BACKOFF), _ms(timing.HOLD_BACKOFF_MAX))
+        return wait / 1000, bool(news)
+
+    def unhold(self) -> float | None:
+        """Say that the channel works; answers for how many seconds it had been held, None if it was not."""
+        was_held, milliseconds, more = self._run("unhold", _CHUNK)
+        while more:
+            more = self._run("unhold", _CHUNK)[2]
+        return milliseconds / 1000 if was_held else None
+
+    def postpone(self) -> int:
+        """Defer what is due until the held channel's next probe; answers how many events were moved."""
+        return int(self._run("postpone", _CHUNK, self._max_age, self._history))
+
+    def count(self) -> Counts:
+        """Count every event once, by where it is."""
+        pending, deferred, claimed, sent, dead, suppressed, *more = self._run("count", self._history)
+        oldest, beat, held, reason, next_step = more
+        return Counts(
+            pending,
+            deferred,
+            claimed,
+            sent,
+            dead,
+            suppressed,
+            oldest_pending_seconds=_wait(oldest),
+            beat_seconds_ago=_wait(beat),
+            held_since=_moment(held) if held >= 0 else None,
+            held_reason=reason or None,
+            held_next_step=next_step or None,
+        )
+
+    def dead(self, event_ids: Iterable[str] | None = None) -> Iterator[DeadMail]:
+        """List dead mails, of these events or of all, longest dead first."""
+        ids = event_ids if event_ids is not None else self._client.zrange(f"{self._prefix}buried", 0, -1)
+        for event_id in ids:
+            fields = self._client.hgetall(f"{self._prefix}event:{event_id}")
+            for name, text in sorted(fields.items()):
+                mail = json.loads(text) if name.startswith("mail:") else {}
+                if mail.get("s") == "dead":
+                    yield DeadMail(
+                        event_id=event_id,
+                        type=fields.get("type", ""),
+                        request_id=fields.get("request", ""),
+                        recipient=name.removeprefix("mail:"),
+                        reason=mail.get("r", ""),
+                        code=int(mail["c"]) if mail.get("c") else None,
+                        phase=mail.get("p", ""),
+                        attempts=mail["a"],
+                        failed_at=_moment(mail["t"]),
+                    )
+
+    def revive(self, event_id: str) -> int:
+        """Reopen an event's dead mails; answers how many."""
+        return int(self._run("revive", event_id))
+
+    def discard(self, event_id: str, *, reason: str) -> int:
+        """Turn an event's dead mails into suppressed ones; answers how many."""
+        return int(self._run("discard", event_id, reason, self._history))
+
+
+_MOOT_RULES = json.dumps(
+    {
+        "moot": {row.name: True for row in EVENT_TYPES.values() if row.moot_when_decided},
+        "outcomes": {row.name: row.outcome for row in EVENT_TYPES.values() if row.outcome},
+    }
+)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _wait(milliseconds: int) -> float | None:
+    return milliseconds / 1000 if milliseconds >= 0 else None
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
+
+
+def _flag(value: bool) -> str:
+    return "1" if value else ""

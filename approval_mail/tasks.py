@@ -1,0 +1,84 @@
+"""When things happen: the Celery tasks and their retry policy."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from celery import Task, chord
+from celery.exceptions import SoftTimeLimitExceeded
+
+from approval_mail import batching, gathering, services, timing
+from approval_mail.celery import app, wake_gather
+from approval_mail.delivery import Summary
+from approval_mail.errors import TryAgain
+from approval_mail.store import Claim
+
+logger = logging.getLogger(__name__)
+
+#: Seconds. A wake-up for deferred work goes out again after this at the most, so that mail flows with beat down.
+_LONGEST_SLEEP = 60.0
+#: Seconds. A gather that could claim nothing is not repeated sooner.
+_SHORTEST_SLEEP = 1.0
+
+
+@app.task(name="approval_mail.notify", acks_late=True, reject_on_worker_lost=True)
+def notify(event_type: str, data: dict[str, Any]) -> str:
+    """``hooks.emit``, run in a worker; the result is the receipt."""
+    return services.recorder(wake_gather).emit(event_type, data).value
+
+
+@app.task(name="approval_mail.gather", ignore_result=True)
+def gather(*, by_beat: bool = False) -> None:
+    """Claim everything due and dispatch it as a chord of batches."""
+    started = time.time()
+    settings = services.settings()
+    services.recorder(wake_gather).replay()
+    claims = gathering.gather(
+        services.store(), batch_size=settings.batch_size, recipients=settings.email_to, by_beat=by_beat
+    )
+    if not claims:
+        _wake_for_what_remains(shortest=_SHORTEST_SLEEP)
+        return
+    batches = sum(batching.count(len(claim.event_ids), settings.batch_size) for claim in claims)
+    chord([send_batch.s(claim.token, claim.event_ids) for claim in claims])(conclude.s(started, batches))
+
+
+@app.task(
+    bind=True,
+    name="approval_mail.send_batch",
+    autoretry_for=(TryAgain,),
+    max_retries=timing.QUICK_RETRIES,
+    retry_backoff=timing.QUICK_BACKOFF,
+    retry_backoff_max=timing.QUICK_BACKOFF_MAX,
+    retry_jitter=False,
+    soft_time_limit=timing.SOFT_TIME_LIMIT,
+    time_limit=timing.HARD_TIME_LIMIT,
+)
+def send_batch(self: Task, token: str, event_ids: list[str]) -> dict[str, int]:
+    """Send one claim over one SMTP session; answers what became of its mails."""
+    claim = Claim(token, tuple(event_ids))
+    try:
+        outcome = services.delivery().send(claim, attempt=self.request.retries)
+    except SoftTimeLimitExceeded:
+        logger.error("Claim %s took longer than %d s; its lease brings back the rest", token, timing.SOFT_TIME_LIMIT)
+        outcome = services.store().tally(token)
+    _wake_for_what_remains(only_due=True)
+    return outcome
+
+
+@app.task(name="approval_mail.conclude", ignore_result=True)
+def conclude(outcomes: list[dict[str, int]] | dict[str, int], started: float, batches: int) -> None:
+    """Log what one gather's batches came to, and gather again while work remains."""
+    # Celery turns a chord with one header into a chain, whose body gets the result bare.
+    rows = [outcomes] if isinstance(outcomes, dict) else outcomes
+    totals = {word: sum(row[word] for row in rows) for word in ("sent", "deferred", "dead", "suppressed")}
+    logger.info("%s", Summary(batches=batches, seconds=time.time() - started, **totals))
+    _wake_for_what_remains()
+
+
+def _wake_for_what_remains(*, shortest: float = 0, only_due: bool = False) -> None:
+    seconds = services.store().wake(shortest=shortest, longest=_LONGEST_SLEEP, only_due=only_due)
+    if seconds is not None:
+        wake_gather(seconds)

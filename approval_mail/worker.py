@@ -1,0 +1,55 @@
+"""What a Celery worker of this app does when it starts and when it stops."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from celery import signals
+
+from approval_mail import broker, services, timing
+from approval_mail.celery import app, wake_gather
+
+logger = logging.getLogger(__name__)
+
+
+@signals.celeryd_init.connect
+def prepare(conf: Any, **_: object) -> None:
+    """Be patient with the broker, and refuse to start with times that overtake one another."""
+    conf.update(conf["worker_only"])
+    faults = timing.order_faults(
+        smtp_timeout=services.settings().smtp_timeout,
+        soft_time_limit=app.tasks["approval_mail.send_batch"].soft_time_limit,
+        hard_time_limit=app.tasks["approval_mail.send_batch"].time_limit,
+        visibility_timeout=conf.broker_transport_options.get("visibility_timeout", timing.VISIBILITY_TIMEOUT),
+    )
+    if faults:
+        print(*(f"{fault}: mend celeryconfig.py" for fault in faults), sep="\n", file=sys.stderr)
+        raise SystemExit(2)
+
+
+@signals.after_setup_logger.connect
+def show_facts(loglevel: int, **_: object) -> None:
+    """Show this package's INFO lines also where the worker's own log level is higher, as it is by default."""
+    logging.getLogger("approval_mail").setLevel(min(loglevel or logging.INFO, logging.INFO))
+
+
+@signals.worker_ready.connect
+def announce(**_: object) -> None:
+    """Say so, and gather what came in while no worker ran."""
+    logger.info("Email notification worker started")
+    wake_gather(0)
+
+
+@signals.worker_shutting_down.connect
+def hand_back(**_: object) -> None:
+    """On a warm shutdown, messages that wait with a countdown go back to the queue."""
+    broker.Channel.do_restore = True
+
+
+@signals.worker_process_shutdown.connect
+def say_goodbye(**_: object) -> None:
+    """Close the kept SMTP connections properly."""
+    if services.mailer.cache_info().currsize:
+        services.mailer().close()

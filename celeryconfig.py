@@ -1,0 +1,77 @@
+"""Every Celery setting of approval_mail. Values that operators change come from Settings."""
+
+import ssl
+
+from approval_mail import broker, services, timing
+
+_settings = services.settings()
+_over_redis = _settings.broker_url.startswith(("redis://", "rediss://"))
+
+broker_url = _settings.broker_url
+result_backend = _settings.result_backend
+if _settings.broker_url.startswith("rediss://"):
+    broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+if _settings.result_backend.startswith("rediss://"):
+    redis_backend_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+
+# Only JSON: a message can carry no code.
+task_serializer = result_serializer = "json"
+accept_content = ["json"]
+task_default_queue = "approval_mail"
+imports = ("approval_mail.tasks", "approval_mail.worker")
+enable_utc = True
+#: Seconds.
+result_expires = 3600
+
+# A publisher, a web process mostly, must never wait: `worker_only` below is more patient.
+task_publish_retry = False
+broker_connection_timeout = 0.2
+redis_socket_timeout = redis_socket_connect_timeout = 0.2
+if _over_redis:
+    broker_transport = broker.ALIAS
+    broker_transport_options = {
+        "visibility_timeout": timing.VISIBILITY_TIMEOUT,
+        "socket_timeout": 0.2,
+        "socket_connect_timeout": 0.2,
+        "max_retries": 0,
+        "redis_retries": 0,
+    }
+else:
+    broker_transport_options = {"max_retries": 0}
+
+#: Applied by a worker when it starts, over what stands above.
+worker_only = {
+    "task_publish_retry": True,
+    "broker_connection_timeout": 5,
+    "redis_socket_timeout": 5,
+    "redis_socket_connect_timeout": 5,
+    "broker_transport_options": {
+        "visibility_timeout": timing.VISIBILITY_TIMEOUT,
+        "socket_timeout": 5,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+    }
+    if _over_redis
+    else {},
+}
+broker_connection_retry_on_startup = True
+broker_connection_max_retries = None
+#: Without this a worker exits on a failover or when Redis is out of memory.
+broker_channel_error_retry = True
+worker_cancel_long_running_tasks_on_connection_loss = False
+#: A batch can take a minute: a worker takes no more messages than it has hands.
+worker_prefetch_multiplier = 1
+
+# The schedule has nothing to remember between starts: no file is written.
+beat_scheduler = "celery.beat:Scheduler"
+beat_schedule = {
+    "gather": {
+        "task": "approval_mail.gather",
+        "schedule": _settings.batch_timeout,
+        "kwargs": {"by_beat": True},
+        # A gather that no worker took in time is worth nothing: the next one does its work.
+        "options": {"expires": max(2 * _settings.batch_timeout, 10)},
+    },
+}
+#: Seconds that beat sleeps at the most.
+beat_max_loop_interval = 5

@@ -1,0 +1,89 @@
+"""Real servers for tests: Redis-compatible, SMTP, and settings that point at them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from approval_mail import services
+from approval_mail.store import EventStore, worker_client
+from tests.rig.redis_server import RedisServer
+from tests.rig.smtp_server import SMTPServer
+
+#: Settings of whoever runs the tests must not reach what is tested.
+_OURS = ("NOTIFICATION_", "SMTP_", "EMAIL_", "REDIS_", "CELERY_", "APPROVAL_")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in os.environ:
+        if name.startswith(_OURS) and name != "APPROVAL_MAIL_TEST_REDIS":
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    yield
+    services.configure(None)
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """A running server without any data."""
+    with shared_redis.client as client:
+        client.flushall()
+        client.config_set("maxmemory", 0)
+    return shared_redis
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of the test's own, to kill and freeze."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with worker_client(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def store(client: redis.Redis) -> EventStore:
+    return EventStore(client)
+
+
+@pytest.fixture
+def smtp() -> Iterator[SMTPServer]:
+    with SMTPServer() as server:
+        yield server
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer, smtp: SMTPServer, tmp_path: Path) -> dict[str, str]:
+    """An environment for programs: everything at loopback, the spool in the test's folder."""
+    return environment(redis_server, smtp, tmp_path)
+
+
+def environment(redis_server: RedisServer, smtp: SMTPServer, folder: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "NOTIFICATION_ENABLED": "true",
+        "REDIS_URL": redis_server.url,
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(smtp.port),
+        "NOTIFICATION_SPOOL_DIR": str(folder / "spool"),
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from approval_mail.errors import ChannelTrouble, LeaseLost
+from approval_mail.mailer import Channel, Mailer, Reply
+from tests.rig.smtp_server import Connection, SMTPServer
+
+CONTENT = b"Subject: x\r\nMessage-ID: <1@x>\r\n\r\n.dot\r\n..two\r\nlast\r\n"
+TO = "op@example.com"
+
+
+_made: list[Mailer] = []
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    yield
+    while _made:
+        _made.pop().close()
+
+
+def mailer(server: SMTPServer, clock: Callable[[], float] = time.monotonic, **changes: Any) -> Mailer:
+    given: dict[str, Any] = {
+        "host": "localhost",
+        "port": server.port,
+        "use_tls": None,
+        "ca_file": None,
+        "user": "",
+        "password": "",
+        "timeout": 5.0,
+        "sender": "AI <ai@example.com>",
+    }
+    _made.append(Mailer(Channel(**{**given, **changes}), clock=clock))
+    return _made[-1]
+
+
+def send(server: SMTPServer, recipient: str = TO, **changes: Any) -> Reply:
+    with mailer(server, **changes).session() as session:
+        return session.send(recipient, CONTENT)
+
+
+def trouble(server: SMTPServer, **changes: Any) -> ChannelTrouble:
+    with pytest.raises(ChannelTrouble) as caught:
+        send(server, **changes)
+    assert server.mails == []
+    assert caught.value.next_step
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return path
+
+
+def context(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.configure_cert(made)
+    return made
+
+
+@pytest.fixture
+def tls_server(authority: trustme.CA) -> Iterator[SMTPServer]:
+    with SMTPServer(tls=context(authority.issue_cert("localhost")), users={"me": "secret"}) as server:
+        yield server
+
+
+def test_what_arrives_is_what_was_sent(smtp: SMTPServer) -> None:
+    reply = send(smtp)
+    assert (reply.state, reply.code) == ("sent", 250)
+    [mail] = smtp.mails
+    assert mail.content == CONTENT
+    assert (mail.sender, mail.recipient) == ("ai@example.com", TO)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"a: b\n\nbare\nline feeds\n", b"a: b\r\rbare\rreturns", b"a: b\r\n\r\n.\r\nMAIL FROM:<evil@example.com>\r\n", b""],
+)
+def test_no_content_can_end_the_mail_early(smtp: SMTPServer, content: bytes) -> None:
+    with mailer(smtp).session() as session:
+        assert session.send(TO, content).state == "sent"
+        assert session.send(TO, CONTENT).state == "sent"
+    assert len(smtp.mails) == 2
+    assert not [command for command in smtp.commands if "evil" in command]
+
+
+def test_several_mails_go_over_one_connection_each_in_its_own_transaction(smtp: SMTPServer) -> None:
+    with mailer(smtp).session() as session:
+        for n in range(3):
+            session.send(f"op{n}@example.com", CONTENT)
+    assert smtp.connections == 1
+    assert [command.upper() for command in smtp.commands if command.startswith("rcpt")] == [
+        f"RCPT TO:<OP{n}@EXAMPLE.COM>" for n in range(3)
+    ]
+
+
+def test_a_connection_is_kept_between_sessions_while_fresh(smtp: SMTPServer) -> None:
+    now = [0.0]
+    kept = mailer(smtp, clock=lambda: now[0])
+    for pause in (0.0, 5.0, 3600.0):
+        now[0] += pause
+        with kept.session() as session:
+            session.send(TO, CONTENT)
+    assert len(smtp.mails) == 3
+    assert smtp.connections == 2
+    kept.close()
+    assert smtp.commands[-1] == "QUIT"
+
+
+def test_a_kept_connection_that_the_server_closed_is_replaced_before_anything_is_sent(smtp: SMTPServer) -> None:
+    kept = mailer(smtp)
+    with kept.session() as session:
+        session.send(TO, CONTENT)
+    smtp.on("noop", "421 idle too long", times=1)
+    with kept.session() as session:
+        assert session.send(TO, CONTENT).state == "sent"
+    assert smtp.connections == 2
+
+
+def test_a_connection_carries_no_more_than_a_hundred_mails(smtp: SMTPServer) -> None:
+    with mailer(smtp).session() as session:
+        for _ in range(101):
+            assert session.send(TO, CONTENT).state == "sent"
+    assert smtp.connections == 2
+
+
+@pytest.mark.parametrize("step", ["mail", "rcpt", "data", "dot"])
+@pytest.mark.parametrize(("reply", "state"), [("550 5.1.1 no", "dead"), ("451 4.7.1 later", "failed")])
+def test_a_refusal_is_classified_with_its_phase_and_spares_the_next_mail(
+    smtp: SMTPServer, step: str, reply: str, state: str
+) -> None:
+    smtp.on(step, reply, times=1)
+    with mailer(smtp).session() as session:
+        refused = session.send(TO, CONTENT)
+        assert (refused.state, refused.code, refused.phase) == (state, int(reply[:3]), step)
+        assert refused.reason == reply
+        assert session.send(TO, CONTENT).state == "sent"
+    assert smtp.connections == 1
+
+
+def test_after_421_the_next_mail_takes_a_new_connection(smtp: SMTPServer) -> None:
+    smtp.on("rcpt", "421 shutting down", times=1)
+    with mailer(smtp).session() as session:
+        assert session.send(TO, CONTENT).state == "failed"
+        assert session.send(TO, CONTENT).state == "sent"
+    assert smtp.connections == 2
+
+
+@pytest.mark.parametrize("step", ["mail", "rcpt", "data", "content"])
+def test_a_reset_before_the_final_dot_is_known_not_to_be_accepted(smtp: SMTPServer, step: str) -> None:
+    smtp.on(step, act=Connection.reset, times=1)
+    assert send(smtp).state == "failed"
+    assert smtp.mails == []
+
+
+def garbage(connection: Connection) -> None:
+    connection.say("\x00\x01 what?")
+
+
+@pytest.mark.parametrize("act", [Connection.reset, Connection.cut, garbage])
+def test_after_the_final_dot_a_lost_reply_is_an_unknown_outcome(
+    smtp: SMTPServer, act: Callable[[Connection], None]
+) -> None:
+    smtp.on("dot", act=act, times=1)
+    reply = send(smtp)
+    assert (reply.state, reply.phase, reply.code) == ("unknown", "dot", None)
+    assert len(smtp.mails) == 1
+
+
+@pytest.mark.parametrize("reply", ["421 bye", ""])
+def test_a_failing_quit_takes_no_acceptance_back(smtp: SMTPServer, reply: str) -> None:
+    smtp.on("quit", reply, act=None if reply else Connection.reset)
+    kept = mailer(smtp)
+    with kept.session() as session:
+        assert session.send(TO, CONTENT).state == "sent"
+    kept.close()
+
+
+def drip(connection: Connection) -> None:
+    for byte in b"250-never ending " * 10:
+        connection.sock.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+def test_a_server_that_drips_meets_the_total_deadline(smtp: SMTPServer) -> None:
+    smtp.on("rcpt", act=drip, times=1)
+    started = time.monotonic()
+    reply = send(smtp, timeout=0.3)
+    assert (reply.state, reply.phase) == ("failed", "rcpt")
+    assert reply.reason == "no reply within 0.3 s"
+    assert time.monotonic() - started < 2
+
+
+def test_a_server_that_never_greets_is_channel_trouble(smtp: SMTPServer) -> None:
+    smtp.on("banner", act=lambda _: time.sleep(1))
+    found = trouble(smtp, timeout=0.2)
+    assert (found.phase, found.permanent) == ("banner", False)
+
+
+def test_a_refused_connection_is_channel_trouble_that_may_pass(smtp: SMTPServer) -> None:
+    smtp.stop()
+    found = trouble(smtp)
+    assert (found.phase, found.code, found.permanent) == ("connect", None, False)
+    assert "Connection refused" in found.reason
+
+
+def test_an_unknown_host_is_channel_trouble(smtp: SMTPServer) -> None:
+    assert trouble(smtp, host="no-such-host.invalid").phase == "connect"
+
+
+@pytest.mark.parametrize(("reply", "permanent"), [("421 too many", False), ("554 go away", True)])
+def test_a_refusing_banner_is_channel_trouble(smtp: SMTPServer, reply: str, permanent: bool) -> None:
+    smtp.on("banner", reply)
+    found = trouble(smtp)
+    assert (found.phase, found.code, found.permanent) == ("banner", int(reply[:3]), permanent)
+
+
+def test_a_server_without_ehlo_is_greeted_with_helo(smtp: SMTPServer) -> None:
+    smtp.on("ehlo", "502 what?")
+    assert send(smtp).state == "sent"
+
+
+def test_tls_is_used_when_offered_and_verified(tls_server: SMTPServer, ca_file: Path) -> None:
+    assert send(tls_server, ca_file=ca_file).state == "sent"
+    assert "STARTTLS" in tls_server.commands
+
+
+def test_a_login_is_made_over_tls(tls_server: SMTPServer, ca_file: Path) -> None:
+    assert send(tls_server, ca_file=ca_file, user="me", password="secret").state == "sent"
+
+
+def test_implicit_tls_is_spoken_from_the_first_byte(
+    authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SMTPServer(tls=context(authority.issue_cert("localhost")), implicit_tls=True) as server:
+        monkeypatch.setattr("approval_mail.mailer.channel._IMPLICIT_TLS_PORT", server.port)
+        assert send(server, ca_file=ca_file).state == "sent"
+        assert "STARTTLS" not in server.commands
+
+
+def self_signed(authority: trustme.CA) -> trustme.LeafCert:
+    return trustme.CA().issue_cert("localhost")
+
+
+def wrong_name(authority: trustme.CA) -> trustme.LeafCert:
+    return authority.issue_cert("other.example.com")
+
+
+def expired(authority: trustme.CA) -> trustme.LeafCert:
+    from datetime import datetime, timezone
+
+    return authority.issue_cert("localhost", not_after=datetime(2020, 1, 1, tzinfo=timezone.utc))
+
+
+@pytest.mark.parametrize("issue", [self_signed, wrong_name, expired])
+@pytest.mark.parametrize("use_tls", [None, True])
+def test_an_untrusted_certificate_stops_everything_before_the_login(
+    authority: trustme.CA, ca_file: Path, issue: Callable[[trustme.CA], trustme.LeafCert], use_tls: bool | None
+) -> None:
+    with SMTPServer(tls=context(issue(authority)), users={"me": "secret"}) as server:
+        found = trouble(server, ca_file=ca_file, use_tls=use_tls, user="me", password="secret")
+        assert (found.phase, found.permanent) == ("tls", True)
+        assert "certificate" in found.reason
+        assert "SMTP_TLS_CA_FILE" in found.next_step
+        assert not [command for command in server.commands if command.startswith("AUTH")]
+
+
+def test_required_tls_that_is_not_offered_stops_everything(tls_server: SMTPServer) -> None:
+    tls_server.starttls = False
+    found = trouble(tls_server, use_tls=True, user="me", password="secret")
+    assert (found.phase, found.permanent) == ("starttls", True)
+    assert not [command for command in tls_server.commands if command.startswith("AUTH")]
+
+
+def test_credentials_do_not_travel_in_the_clear_unless_tls_is_switched_off(tls_server: SMTPServer) -> None:
+    tls_server.starttls = False
+    found = trouble(tls_server, user="me", password="secret")
+    assert (found.phase, found.permanent) == ("auth", True)
+    assert not [command for command in tls_server.commands if command.startswith("AUTH")]
+    assert send(tls_server, use_tls=False, user="me", password="secret").state == "sent"
+
+
+@pytest.mark.parametrize(
+    ("reply", "permanent"),
+    [
+        ("535 5.7.8 Username and Password not accepted", True),
+        ("550 5.7.30 Basic authentication is not supported", True),
+        ("454 4.7.0 Temporary authentication failure", False),
+    ],
+)
+def test_a_refused_login_is_channel_trouble(
+    tls_server: SMTPServer, ca_file: Path, reply: str, permanent: bool
+) -> None:
+    tls_server.on("auth", reply)
+    found = trouble(tls_server, ca_file=ca_file, user="me", password="wrong")
+    assert (found.phase, found.code, found.permanent) == ("auth", int(reply[:3]), permanent)
+    assert reply[4:] in found.reason
+    assert "SMTP_USER" in found.next_step
+    assert "wrong" not in found.reason
+
+
+def test_a_server_that_wants_a_login_is_channel_trouble_not_a_dead_mail(smtp: SMTPServer) -> None:
+    smtp.on("mail", "530 5.7.0 Authentication required")
+    assert trouble(smtp).code == 530
+
+
+def test_a_login_where_none_is_offered_is_channel_trouble(smtp: SMTPServer) -> None:
+    assert trouble(smtp, use_tls=False, user="me", password="x").phase == "auth"
+
+
+def test_a_bad_ca_file_is_channel_trouble(smtp: SMTPServer, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.pem"
+    bad.write_text("no certificate")
+    assert "SMTP_TLS_CA_FILE" in trouble(smtp, ca_file=bad).reason
+
+
+def test_the_lease_is_looked_at_before_every_step_and_ends_the_session_when_lost(smtp: SMTPServer) -> None:
+    steps = []
+
+    def lose_it_at_data() -> None:
+        steps.append(1)
+        if len(steps) == 6:  # connect, banner, ehlo, mail, rcpt, data
+            raise LeaseLost("token")
+
+    with pytest.raises(LeaseLost), mailer(smtp).session(lose_it_at_data) as session:
+        session.send(TO, CONTENT)
+    assert smtp.mails == []
+    assert "DATA" not in smtp.commands

@@ -1,0 +1,450 @@
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+import redis
+
+from approval_mail.events import ApprovalEvent
+from approval_mail.store import MAX_OPEN_TRIES, Claim, EventStore, Verdict
+from tests.rig.waiting import wait_for
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+SENT = Verdict("sent", 250, "dot", "250 ok")
+REFUSED = Verdict("dead", 550, "rcpt", "550 no such user")
+BUSY = Verdict("failed", 451, "rcpt", "451 later")
+UNKNOWN = Verdict("unknown", None, "dot", "no reply")
+
+nonces = (f"nonce{n}" for n in itertools.count())
+
+
+def event(request: str = "r1", type_name: str = "approval_requested", **data: Any) -> ApprovalEvent:
+    fields = {"request_id": request, "user_id": "kim", "tool_name": "git_commit", **data}
+    return ApprovalEvent.from_dict(type_name, fields, now=NOW, localise=lambda naive: naive.astimezone())
+
+
+def record(store: EventStore, what: ApprovalEvent, *, late: bool = False, nonce: str = "") -> Any:
+    return store.record(
+        what, nonce=nonce or next(nonces), batch_size=10, batch_timeout=5, urgent_timeout=1, late=late
+    )
+
+
+def claim(store: EventStore, recipients: tuple[str, ...] = ("op@example.com",)) -> Claim:
+    [only] = store.claim(groups=1, size=100, recipients=recipients)
+    return only
+
+
+def lapse(client: redis.Redis, store: EventStore) -> int:
+    """Let every lease run out, by the store's own clock."""
+    for event_id in client.zrange("approval_mail:{store}:claimed", 0, -1):
+        client.zadd("approval_mail:{store}:claimed", {event_id: 1})
+    return store.rescue().rescued
+
+
+def states(store: EventStore) -> dict[str, int]:
+    found = store.count()
+    names = ("pending", "deferred", "claimed", "sent", "dead", "suppressed")
+    return {name: getattr(found, name) for name in names if getattr(found, name)}
+
+
+def send(store: EventStore, held: Claim, *verdicts: Verdict) -> list[str]:
+    """Try every open mail of a claim; answers the states that settling gave."""
+    work, _ = store.begin(held.token, held.event_ids, attempt=0)
+    answers = []
+    pairs = [(item.event_id, recipient) for item in work for recipient in sorted(item.recipients)]
+    for (event_id, recipient), verdict in zip(pairs, verdicts, strict=True):
+        assert store.settle(held.token, upcoming=(event_id, recipient))[1] == "go"
+        answers.append(store.settle(held.token, settled=(event_id, recipient, verdict))[0])
+    return answers
+
+
+def test_an_event_told_twice_is_one_event(store: EventStore) -> None:
+    assert record(store, event()).new
+    assert not record(store, event()).new
+    assert states(store) == {"pending": 1}
+
+
+def test_a_hooks_own_repeated_write_is_no_duplicate(store: EventStore) -> None:
+    assert record(store, event(), nonce="same").new
+    again = record(store, event(), nonce="same")
+    assert again.new
+    assert again.wake_in == 0, "the first reply was lost, and with it perhaps the wake-up"
+    assert states(store) == {"pending": 1}
+
+
+def test_a_wake_up_is_asked_for_once(store: EventStore) -> None:
+    assert record(store, event("r1", "approval_approved")).wake_in == 5
+    assert record(store, event("r2", "approval_approved")).wake_in is None
+
+
+def test_a_full_batch_and_an_urgent_event_overtake_a_later_wake_up(store: EventStore) -> None:
+    assert record(store, event("r0", "approval_approved")).wake_in == 5
+    assert record(store, event("r1")).wake_in == 0
+    store.rescue()
+    waits = [record(store, event(f"s{n}", "approval_approved")).wake_in for n in range(8)]
+    assert waits == [5, *[None] * 6, 0]
+
+
+def test_urgent_events_of_one_window_ride_together(store: EventStore) -> None:
+    assert record(store, event("r1")).wake_in == 0
+    store.rescue()
+    second = record(store, event("r2")).wake_in
+    assert second is not None
+    assert 0 < second <= 1
+    assert record(store, event("r3")).wake_in is None
+
+
+def test_a_wake_up_is_asked_for_what_remains(store: EventStore) -> None:
+    assert store.wake(longest=60) is None
+    record(store, event())
+    store.rescue()
+    assert store.wake(longest=60) == 0
+    assert store.wake(longest=60) is None
+
+
+def test_claimed_events_are_grouped_in_order_and_nobody_elses(store: EventStore) -> None:
+    for n in range(25):
+        record(store, event(f"r{n:02}"))
+    groups = store.claim(groups=3, size=10, recipients=["op@example.com"])
+    assert [len(group.event_ids) for group in groups] == [10, 10, 5]
+    assert len({group.token for group in groups}) == 3
+    assert store.claim(groups=3, size=10, recipients=["op@example.com"]) == []
+    assert states(store) == {"claimed": 25}
+
+
+def test_recipients_are_frozen_at_the_first_claim(store: EventStore, client: redis.Redis) -> None:
+    record(store, event("r1"))
+    record(store, event("r2", email_to="own@example.com"))
+    claim(store, ("a@example.com", "b@example.com"))
+    lapse(client, store)
+    held = claim(store, ("other@example.com",))
+    work, _ = store.begin(held.token, held.event_ids, attempt=0)
+    assert {item.event_id[:2]: sorted(item.recipients) for item in work} == {
+        "r1": ["a@example.com", "b@example.com"],
+        "r2": ["own@example.com"],
+    }
+
+
+def test_an_event_is_sent_when_its_last_mail_is(store: EventStore) -> None:
+    record(store, event())
+    held = claim(store, ("a@example.com", "b@example.com"))
+    assert send(store, held, SENT, SENT) == ["", "sent"]
+    assert states(store) == {"sent": 1}
+    assert store.tally(held.token) == {"sent": 2, "deferred": 0, "dead": 0, "suppressed": 0}
+
+
+def test_a_refused_mail_is_dead_and_its_neighbours_are_sent(store: EventStore) -> None:
+    record(store, event())
+    held = claim(store, ("a@example.com", "b@example.com", "c@example.com"))
+    assert send(store, held, SENT, REFUSED, SENT) == ["", "", "dead"]
+    [mail] = store.dead()
+    assert (mail.recipient, mail.code, mail.phase, mail.attempts) == ("b@example.com", 550, "rcpt", 1)
+    assert mail.reason == "550 no such user"
+    assert states(store) == {"dead": 1}
+
+
+def test_claimed_events_come_back_when_the_worker_dies(store: EventStore, client: redis.Redis) -> None:
+    record(store, event())
+    lost = claim(store)
+    assert lapse(client, store) == 1
+    assert states(store) == {"pending": 1}
+    found = claim(store)
+    assert found.token != lost.token
+    assert store.begin(lost.token, lost.event_ids, attempt=0) == ([], {})
+    assert len(store.begin(found.token, found.event_ids, attempt=0)[0]) == 1
+
+
+def test_a_redelivered_copy_of_a_try_gets_nothing_but_the_next_try_does(store: EventStore) -> None:
+    record(store, event())
+    held = claim(store)
+    assert store.begin(held.token, held.event_ids, attempt=0)[0]
+    assert store.begin(held.token, held.event_ids, attempt=0)[0] == []
+    assert store.begin(held.token, held.event_ids, attempt=1)[0]
+
+
+def test_a_worker_that_lost_its_lease_can_settle_nothing_but_an_acceptance(
+    store: EventStore, client: redis.Redis
+) -> None:
+    record(store, event("r1"))
+    record(store, event("r2"))
+    old = claim(store)
+    store.begin(old.token, old.event_ids, attempt=0)
+    first, second = old.event_ids
+    store.settle(old.token, upcoming=(first, "op@example.com"))
+    lapse(client, store)
+    new = claim(store)
+
+    assert store.renew(old.token, old.event_ids) == 0
+    assert store.settle(old.token, settled=(second, "op@example.com", REFUSED))[0] == ""
+    assert store.bury(old.token, second, phase="x", reason="x") == 0
+    assert store.defer(old.token, {second: 30}, reason="x") == (0, 0)
+    assert store.release(old.token, [second]) == 0
+    assert store.settle(old.token, upcoming=(second, "op@example.com"))[1] == "lost"
+    assert states(store) == {"claimed": 2}
+
+    assert store.settle(old.token, settled=(first, "op@example.com", SENT))[0] == "sent"
+    assert states(store) == {"claimed": 1, "sent": 1}
+    store.begin(new.token, new.event_ids, attempt=0)
+    assert store.settle(new.token, upcoming=(first, "op@example.com"))[1] == "lost", "sent already: not sent again"
+
+
+def test_a_lease_is_renewed_by_the_stores_clock(store: EventStore, client: redis.Redis) -> None:
+    record(store, event())
+    held = claim(store)
+    before = client.zscore("approval_mail:{store}:claimed", held.event_ids[0])
+    assert store.renew(held.token, held.event_ids, seconds=100) == 1
+    after = client.zscore("approval_mail:{store}:claimed", held.event_ids[0])
+    assert 50_000 < after - before < 60_000
+
+
+def test_tries_of_unknown_outcome_are_bounded(store: EventStore, client: redis.Redis) -> None:
+    record(store, event())
+    for _ in range(MAX_OPEN_TRIES):
+        held = claim(store)
+        assert send(store, held, UNKNOWN) == [""]
+        lapse(client, store)
+    held = claim(store)
+    [work] = store.begin(held.token, held.event_ids, attempt=0)[0]
+    assert store.settle(held.token, upcoming=(work.event_id, "op@example.com"))[1] == "buried"
+    [mail] = store.dead()
+    assert mail.reason.startswith("outcome unknown 3 times")
+    assert mail.attempts == MAX_OPEN_TRIES
+
+
+def test_known_failures_do_not_count_as_unknown(store: EventStore, client: redis.Redis) -> None:
+    record(store, event())
+    for _ in range(2 * MAX_OPEN_TRIES):
+        assert send(store, claim(store), BUSY) == [""]
+        lapse(client, store)
+    assert states(store) == {"pending": 1}
+
+
+def test_an_unspent_try_costs_no_attempt(store: EventStore) -> None:
+    record(store, event())
+    held = claim(store)
+    assert send(store, held, Verdict("unspent")) == [""]
+    store.settle(held.token, upcoming=(held.event_ids[0], "op@example.com"))
+    store.settle(held.token, settled=(held.event_ids[0], "op@example.com", REFUSED))
+    assert next(store.dead()).attempts == 1
+
+
+def test_a_deferred_event_is_due_later(store: EventStore) -> None:
+    record(store, event())
+    held = claim(store)
+    assert store.defer(held.token, dict.fromkeys(held.event_ids, 30), reason="451") == (1, 0)
+    assert states(store) == {"deferred": 1}
+    assert store.claim(groups=1, size=1, recipients=["x@example.com"]) == []
+
+
+def test_an_event_with_a_deadline_ahead_waits_half_a_minute_at_the_most(
+    store: EventStore, client: redis.Redis
+) -> None:
+    record(store, event("r1", expires_at=datetime.now(timezone.utc) + timedelta(hours=1)))
+    record(store, event("r2"))
+    held = claim(store)
+    store.defer(held.token, dict.fromkeys(held.event_ids, 600), reason="451")
+    now = client.time()[0] * 1000
+    waits = {k[:2]: s - now for k, s in client.zrange("approval_mail:{store}:pending", 0, -1, withscores=True)}
+    assert waits["r1"] <= 31_000
+    assert waits["r2"] >= 599_000
+
+
+def test_an_event_older_than_the_maximum_is_dead_with_its_last_reason(client: redis.Redis) -> None:
+    store = EventStore(client, max_age=0.001)
+    record(store, event())
+    held = claim(store)
+    send(store, held, BUSY)
+    assert store.defer(held.token, dict.fromkeys(held.event_ids, 30), reason="451 later") == (0, 1)
+    [mail] = store.dead()
+    assert "not delivered within" in mail.reason
+    assert "451 later" in mail.reason
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        ("approval_approved", "moot: already approved"),
+        ("approval_rejected", "moot: already rejected"),
+        ("approval_timeout", "moot: already timed out"),
+    ],
+)
+def test_a_late_request_is_suppressed_once_it_is_decided(store: EventStore, outcome: str, reason: str) -> None:
+    record(store, event("r1"), late=True)
+    record(store, event("r1", outcome))
+    held = claim(store)
+    work, suppressed = store.begin(held.token, held.event_ids, attempt=0)
+    assert suppressed == {"r1:approval_requested": reason}
+    assert [item.event_id for item in work] == [f"r1:{outcome}"]
+    assert states(store) == {"claimed": 1, "suppressed": 1}
+
+
+def test_a_request_gets_its_first_attempt_whatever_happened_since(store: EventStore) -> None:
+    record(store, event("r1", expires_at="2020-01-01T00:00:00Z"))
+    record(store, event("r1", "approval_approved"))
+    held = claim(store)
+    assert len(store.begin(held.token, held.event_ids, attempt=0)[0]) == 2
+    work, suppressed = store.begin(held.token, held.event_ids, attempt=1)
+    assert suppressed == {"r1:approval_requested": "moot: already approved"}
+    assert len(work) == 1
+
+
+def test_a_late_request_is_suppressed_once_it_has_expired(store: EventStore, client: redis.Redis) -> None:
+    record(store, event("r1", expires_at="2020-01-01T00:00:00Z"))
+    claim(store)
+    lapse(client, store)
+    held = claim(store)
+    assert store.begin(held.token, held.event_ids, attempt=0)[1] == {"r1:approval_requested": "moot: expired"}
+
+
+def test_released_events_are_due_at_once_and_not_late(store: EventStore) -> None:
+    record(store, event("r1", expires_at="2020-01-01T00:00:00Z"))
+    held = claim(store)
+    assert store.release(held.token, held.event_ids) == 1
+    held = claim(store)
+    assert len(store.begin(held.token, held.event_ids, attempt=0)[0]) == 1
+
+
+def test_a_revived_event_resolves_its_recipients_again_and_skips_those_already_sent(store: EventStore) -> None:
+    record(store, event())
+    send(store, claim(store, ("a@example.com", "typo@example.com")), SENT, REFUSED)
+    assert store.revive("r1:approval_requested") == 1
+    assert states(store) == {"pending": 1}
+    held = claim(store, ("a@example.com", "mended@example.com"))
+    [work] = store.begin(held.token, held.event_ids, attempt=0)[0]
+    assert work.recipients == ("mended@example.com",)
+
+
+def test_reviving_what_everybody_has_been_sent_by_now_ends_it_as_sent(store: EventStore) -> None:
+    record(store, event())
+    send(store, claim(store, ("a@example.com", "typo@example.com")), SENT, REFUSED)
+    store.revive("r1:approval_requested")
+    assert store.claim(groups=1, size=10, recipients=["a@example.com"]) == []
+    assert states(store) == {"sent": 1}
+
+
+def test_a_dead_mail_is_revived_while_another_of_its_event_is_under_way(store: EventStore) -> None:
+    record(store, event())
+    held = claim(store, ("bad@example.com", "good@example.com"))
+    store.begin(held.token, held.event_ids, attempt=0)
+    store.settle(held.token, upcoming=("r1:approval_requested", "bad@example.com"))
+    store.settle(held.token, settled=("r1:approval_requested", "bad@example.com", REFUSED))
+    assert [mail.recipient for mail in store.dead()] == ["bad@example.com"]
+    assert store.revive("r1:approval_requested") == 1
+    assert states(store) == {"claimed": 1}
+    store.settle(held.token, upcoming=("r1:approval_requested", "good@example.com"))
+    store.settle(held.token, settled=("r1:approval_requested", "good@example.com", SENT))
+    assert states(store) == {"pending": 1}
+    held = claim(store, ("bad@example.com", "good@example.com"))
+    assert store.begin(held.token, held.event_ids, attempt=0)[0][0].recipients == ("bad@example.com",)
+
+
+def test_a_discarded_mail_is_suppressed_with_the_reason(store: EventStore) -> None:
+    record(store, event())
+    send(store, claim(store), REFUSED)
+    assert store.discard("r1:approval_requested", reason="discarded by an operator") == 1
+    assert states(store) == {"suppressed": 1}
+    assert list(store.dead()) == []
+    assert store.discard("r1:approval_requested", reason="again") == 0
+
+
+def test_nothing_is_claimed_while_the_channel_is_held_but_one_probe(store: EventStore, client: redis.Redis) -> None:
+    record(store, event("r1"))
+    held = claim(store)
+    wait, news = store.hold(reason="535 no", next_step="mend it")
+    assert (wait, news) == (5, True)
+    store.defer(held.token, dict.fromkeys(held.event_ids, wait), reason="535 no", spend_round=False)
+    record(store, event("r2"))
+    assert store.rescue().channel == "held"
+    assert store.postpone() == 1
+    assert states(store) == {"deferred": 2}
+    assert store.hold(reason="535 no", next_step="mend it") == (10, False)
+    assert [store.hold(reason="x", next_step="y")[0] for _ in range(4)] == [20, 40, 60, 60]
+
+    record(store, event("r3"))
+    client.hset("approval_mail:{store}:channel", "probe", 1)
+    assert [store.rescue().channel for _ in range(2)] == ["probe", "held"]
+
+
+def test_what_waited_for_the_channel_alone_is_due_when_it_works_again(store: EventStore) -> None:
+    record(store, event("r1"))
+    record(store, event("r2"))
+    record(store, event("r3"))
+    first, second = store.claim(groups=2, size=1, recipients=["x@example.com"])
+    store.hold(reason="refused", next_step="start it")
+    store.defer(first.token, dict.fromkeys(first.event_ids, 5), reason="refused", spend_round=False)
+    store.defer(second.token, dict.fromkeys(second.event_ids, 30), reason="451")
+    store.postpone()
+    counts = store.count()
+    assert counts.held_reason == "refused"
+    assert counts.deferred == 3
+    assert store.unhold() is not None
+    assert states(store) == {"pending": 2, "deferred": 1}
+    assert store.unhold() is None
+    assert store.count().held_since is None
+
+
+def test_finished_events_stay_as_history_and_then_expire(client: redis.Redis) -> None:
+    store = EventStore(client, history=0.2)
+    record(store, event())
+    send(store, claim(store), SENT)
+    assert not record(store, event()).new, "within the history a repetition is known"
+    assert states(store) == {"sent": 1}
+    wait_for(lambda: not states(store), seconds=3)
+    store.rescue()
+    left = {key for key in client.keys("*") if "tally" not in key}
+    assert left <= {"approval_mail:{store}:wake", "approval_mail:{store}:urgent"}
+
+
+def test_no_open_event_ever_expires(store: EventStore, client: redis.Redis) -> None:
+    record(store, event())
+    send(store, claim(store), REFUSED)
+    assert client.pttl("approval_mail:{store}:event:r1:approval_requested") > 0
+    store.revive("r1:approval_requested")
+    assert client.pttl("approval_mail:{store}:event:r1:approval_requested") == -1
+
+
+def test_each_event_is_counted_once_and_ages_are_told(store: EventStore) -> None:
+    empty = store.count()
+    assert (empty.oldest_pending_seconds, empty.beat_seconds_ago, empty.held_since) == (None, None, None)
+    record(store, event())
+    store.rescue(by_beat=True)
+    found = store.count()
+    assert found.oldest_pending_seconds is not None
+    assert found.beat_seconds_ago is not None
+    assert 0 <= found.oldest_pending_seconds < 10
+    assert 0 <= found.beat_seconds_ago < 10
+
+
+def test_all_keys_share_one_slot_and_the_contracts_prefix(store: EventStore, client: redis.Redis) -> None:
+    record(store, event())
+    store.rescue(by_beat=True)
+    send(store, claim(store), BUSY)
+    store.hold(reason="x", next_step="y")
+    assert client.keys("*")
+    assert all(key.startswith("approval_mail:{store}:") for key in client.keys("*"))
+
+
+def test_racing_claims_share_the_events_out(store: EventStore) -> None:
+    for n in range(200):
+        record(store, event(f"r{n}"))
+
+    def take(_: int) -> list[str]:
+        claims = store.claim(groups=1, size=7, recipients=["x@example.com"])
+        return [event_id for held in claims for event_id in held.event_ids]
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = [event_id for ids in pool.map(take, range(40)) for event_id in ids]
+    assert len(taken) == len(set(taken)) == 200
+
+
+def test_a_record_that_was_damaged_can_still_be_buried(store: EventStore, client: redis.Redis) -> None:
+    record(store, event())
+    client.hset("approval_mail:{store}:event:r1:approval_requested", "record", "garbage")
+    held = claim(store)
+    [work] = store.begin(held.token, held.event_ids, attempt=0)[0]
+    assert work.record == "garbage"
+    assert store.bury(held.token, work.event_id, phase="record", reason="not an event") == 1
+    assert states(store) == {"dead": 1}

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+
+from approval_mail.batching import MAX_CLAIMED, Plan, count, plan
+
+
+@pytest.mark.parametrize(
+    ("due", "claimed", "size", "wanted"),
+    [
+        (0, 0, 10, Plan(0, 10)),
+        (1, 0, 10, Plan(1, 10)),
+        (10, 0, 10, Plan(1, 10)),
+        (25, 0, 10, Plan(3, 10)),
+        (160, 0, 10, Plan(8, 20)),
+        (5000, 0, 10, Plan(10, 100)),
+        (5000, MAX_CLAIMED, 10, Plan(0, 10)),
+        (5000, MAX_CLAIMED - 5, 10, Plan(1, 10)),
+    ],
+)
+def test_due_events_are_cut_into_tasks(due: int, claimed: int, size: int, wanted: Plan) -> None:
+    assert plan(due=due, claimed=claimed, batch_size=size) == wanted
+
+
+@pytest.mark.parametrize("due", range(1, 3000, 37))
+@pytest.mark.parametrize("size", [1, 7, 10, 1000])
+def test_a_plan_covers_what_is_due_up_to_the_cap(due: int, size: int) -> None:
+    wanted = plan(due=due, claimed=0, batch_size=size)
+    assert wanted.tasks * wanted.events_per_task >= min(due, max(MAX_CLAIMED, size))
+    assert wanted.events_per_task % size == 0
+
+
+def test_batches_are_counted() -> None:
+    assert [count(n, 10) for n in (1, 10, 11)] == [1, 1, 2]

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from approval_mail.errors import InvalidSettings
+from approval_mail.settings import Settings
+
+GUIDE = """\
+# Email 알림 활성화
+NOTIFICATION_ENABLED=true
+
+SMTP_HOST=localhost          # SMTP 서버 주소
+SMTP_PORT=587                # SMTP 포트 (기본: 587 = STARTTLS)
+SMTP_USE_TLS=true            # TLS 사용 여부
+SMTP_USER=                   # SMTP 사용자 (optional)
+SMTP_PASSWORD=               # SMTP 비밀번호 (optional)
+EMAIL_FROM=admin@localhost   # 발송자 이메일
+EMAIL_TO=operator@localhost  # 수신자 이메일
+NOTIFICATION_BATCH_SIZE=10      # 배치 크기 (기본: 10)
+"""
+
+
+def load(tmp_path: Path, dotenv: str = "", **environ: str) -> Settings:
+    (tmp_path / ".env").write_text(dotenv, "utf-8")
+    return Settings.load(environ, tmp_path).require()
+
+
+def problems(tmp_path: Path, dotenv: str = "", **environ: str) -> tuple[str, ...]:
+    with pytest.raises(InvalidSettings) as caught:
+        load(tmp_path, dotenv, **environ)
+    return caught.value.problems
+
+
+def test_the_defaults_are_the_contracts(tmp_path: Path) -> None:
+    found = load(tmp_path)
+    assert not found.enabled
+    assert (found.smtp_host, found.smtp_port, found.smtp_use_tls, found.smtp_timeout) == ("localhost", 587, None, 10)
+    assert (found.email_from, found.email_to) == ("admin@localhost", ("operator@localhost",))
+    assert (found.batch_size, found.batch_timeout, found.urgent_timeout, found.max_age) == (10, 5, 1, 86400)
+    assert (found.language, found.history_days, found.redis_url) == ("ko", 7, "redis://localhost:6379/0")
+    assert found.broker_url == found.result_backend == found.redis_url
+
+
+def test_the_guides_env_file_is_read_with_its_comments(tmp_path: Path) -> None:
+    found = load(tmp_path, GUIDE)
+    assert found.enabled
+    assert found.smtp_use_tls is True
+    assert (found.smtp_host, found.smtp_user, found.smtp_password) == ("localhost", "", "")
+
+
+def test_the_environment_goes_before_the_file_and_an_empty_value_is_unset(tmp_path: Path) -> None:
+    dotenv = "SMTP_HOST=file\nEMAIL_FROM=file@example.com\n"
+    found = load(tmp_path, dotenv, SMTP_HOST="environ", EMAIL_FROM="")
+    assert (found.smtp_host, found.email_from) == ("environ", "file@example.com")
+
+
+def test_a_value_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("from-file\n")
+    found = load(tmp_path, f"SMTP_PASSWORD_FILE={tmp_path}/password", SMTP_USER="me")
+    assert found.smtp_password == "from-file"
+
+
+def test_a_dollar_in_a_password_is_left_alone(tmp_path: Path) -> None:
+    assert load(tmp_path, "SMTP_USER=me\nSMTP_PASSWORD='a${HOME}#b'").smtp_password == "a${HOME}#b"
+
+
+def test_every_problem_is_told_at_once_with_name_value_source_and_rule(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        "SMTP_PORT=70000\nEMAIL_TO=nobody\n",
+        NOTIFICATION_ENABLED="ture",
+        SMTP_TIMEOUT="60",
+        NOTIFICATION_TIMEZONE="Asia/Soul",
+        NOTIFICATION_LANGUAGE="fr",
+        REDIS_URL="http://user:hunter2@example.com",
+    )
+    text = "\n".join(found)
+    assert len(found) == 7
+    assert "NOTIFICATION_ENABLED=ture (the environment): use true or false" in found
+    assert f"SMTP_PORT=70000 ({tmp_path}/.env): use a whole number from 1 to 65535" in found
+    assert "hunter2" not in text
+    assert "REDIS_URL=**** (the environment): use redis://" in text
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"SMTP_USER": "me"}, "SMTP_PASSWORD is unset while SMTP_USER has a value"),
+        ({"SMTP_PASSWORD": "x", "SMTP_PASSWORD_FILE": "/y"}, "both have a value: remove one"),
+        ({"SMTP_PASSWORD_FILE": "/nowhere"}, "cannot be read: No such file"),
+        ({"SMTP_TLS_CA_FILE": "/nowhere"}, "use a file that exists"),
+        ({"NOTIFICATION_TEMPLATE_DIR": "/nowhere"}, "use a folder that exists"),
+        ({"NOTIFICATION_BATCH_SIZE": "0"}, "from 1 to 1000"),
+        ({"NOTIFICATION_BATCH_TIMEOUT": "nan"}, "from 0.1 to 3600"),
+        ({"SMTP_HOST": "smtp.example.com:587"}, "the port goes to SMTP_PORT"),
+        ({"EMAIL_FROM": "a@example.com, b@example.com"}, "one address"),
+    ],
+)
+def test_a_bad_value_gets_a_sentence(tmp_path: Path, environ: dict[str, str], says: str) -> None:
+    assert any(says in problem for problem in problems(tmp_path, **environ))
+
+
+def test_faulty_settings_leave_the_others_usable(tmp_path: Path) -> None:
+    loaded = Settings.load({"SMTP_PORT": "x", "NOTIFICATION_SPOOL_DIR": "/spool"}, tmp_path)
+    assert loaded.faulty == {"SMTP_PORT"}
+    assert (loaded.usable.smtp_port, loaded.usable.spool_dir) == (587, Path("/spool"))
+
+
+def test_a_misspelt_name_gets_a_suggestion(tmp_path: Path) -> None:
+    loaded = Settings.load({"NOTIFICATION_BATCHSIZE": "3", "NOTIFICATION_UNRELATED_THING": "x"}, tmp_path)
+    assert loaded.warnings == (
+        "NOTIFICATION_BATCHSIZE (the environment) is not a setting: did you mean NOTIFICATION_BATCH_SIZE?",
+    )
+
+
+def test_naive_times_are_read_in_the_configured_zone(tmp_path: Path) -> None:
+    found = load(tmp_path, NOTIFICATION_TIMEZONE="Asia/Seoul")
+    naive = datetime(2026, 1, 1, 9)  # noqa: DTZ001
+    assert found.localise(naive) == naive.replace(tzinfo=ZoneInfo("Asia/Seoul"))
+
+
+def test_secrets_are_not_in_the_settings_repr(tmp_path: Path) -> None:
+    found = load(tmp_path, SMTP_USER="me", SMTP_PASSWORD="hunter2", REDIS_URL="redis://:hunter2@localhost")
+    assert "hunter2" not in repr(found)
