@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import sys
 from pathlib import Path
 from types import ModuleType
 
+import click
 import kombu.pools
 from celery import Celery
 
@@ -52,6 +52,17 @@ def wake_gather(seconds: float) -> None:
         logger.warning("Gather could not be woken (%s: %s); beat's next one will do", type(error).__name__, error)
 
 
+def consumers() -> int:
+    """How many workers consume this app's queue; takes a second. 0 if the broker cannot be reached."""
+    queue = app.conf.task_default_queue
+    try:
+        answers = app.control.inspect(timeout=1.0).active_queues() or {}
+    except Exception as error:  # Each broker's library raises its own.
+        logger.warning("Workers cannot be asked (%s: %s)", type(error).__name__, error)
+        return 0
+    return sum(any(found["name"] == queue for found in queues) for queues in answers.values())
+
+
 def _forget_connections() -> None:
     """Leave the connections to the process that opened them: a forked child, or new settings, need others."""
     if not app.configured:
@@ -67,18 +78,13 @@ os.register_at_fork(after_in_child=_forget_connections)
 
 def _refuse_bad_settings() -> None:
     """For ``celery -A approval_mail ...``: list every problem and exit 2, as for wrong usage."""
-    click = sys.modules.get("click")
-    context = click.get_current_context(silent=True) if click else None
+    context = click.get_current_context(silent=True)
     if context and str(context.params.get("app", "")).split(".")[0] == "approval_mail":
         try:
             services.settings()
         except InvalidSettings as error:
-            raise SystemExit(_usage_error(error)) from error
-
-
-def _usage_error(error: InvalidSettings) -> int:
-    print(*error.problems, sep="\n", file=sys.stderr)
-    return 2
+            click.echo("\n".join(error.problems), err=True)
+            raise SystemExit(2) from error
 
 
 _refuse_bad_settings()

@@ -141,9 +141,7 @@ class Delivery:
             logger.error("Dead %s: refused for good in %s: %s", parcel.event, reply.phase, reply.reason)
         elif reply.state != "sent":
             parcel.failed[recipient] = f"{reply.phase}: {reply.reason}"
-            logger.warning(
-                "Not accepted %s: %s in %s: %s", parcel.event, reply.state, reply.phase, reply.reason
-            )
+            logger.warning("Not accepted %s: %s in %s: %s", parcel.event, reply.state, reply.phase, reply.reason)
         return Verdict(reply.state, reply.code, reply.phase, reply.reason)
 
     @staticmethod

@@ -27,7 +27,8 @@ def configure(settings: Settings | None) -> None:
     """Use these settings in place of the environment's and ``.env``'s; None: read those anew."""
     global _configured  # noqa: PLW0603
     _configured = settings
-    loaded.cache_clear()
+    for made in (loaded, spool, renderer):
+        made.cache_clear()
     forget_connections()
 
 
@@ -117,7 +118,7 @@ def delivery() -> Delivery:
 
 def forget_connections() -> None:
     """Make everything that holds a connection anew at its next use: a forked child needs its own."""
-    for made in (spool, recorder, store, renderer, mailer, delivery):
+    for made in (recorder, store, mailer, delivery):
         made.cache_clear()
 
 

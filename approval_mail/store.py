@@ -202,9 +202,18 @@ class EventStore:
     def _run(self, script: str, *args: str | int) -> Any:
         return self._scripts[script](keys=[f"{self._prefix}pending"], args=[self._prefix, *args])
 
-    def ping(self) -> None:
-        """Raise a StoreError unless Redis answers."""
-        self._client.ping()
+    def server(self) -> dict[str, Any]:
+        """What the server says of itself: name, aof (bool), maxmemory (bytes, 0: none) and maxmemory_policy."""
+        found = self._client.info()
+        name, version = (
+            ("Valkey", found["valkey_version"]) if "valkey_version" in found else ("Redis", found["redis_version"])
+        )
+        return {
+            "name": f"{name} {version}",
+            "aof": bool(found.get("aof_enabled")),
+            "maxmemory": found.get("maxmemory", 0),
+            "maxmemory_policy": found.get("maxmemory_policy", ""),
+        }
 
     def record(
         self,
@@ -239,9 +248,12 @@ class EventStore:
         )
         return Recorded(new=answer != "duplicate", wake_in=_wait(wake))
 
-    def wake(self, *, shortest: float = 0, longest: float, only_due: bool = False) -> float | None:
-        """Ask for a wake-up for the work that remains; answers in how many seconds, None if none is needed."""
-        return _wait(self._run("wake", _ms(shortest), _ms(longest), _flag(only_due), _WAKE_LIFETIME))
+    def wake(self, *, batch_size: int, batch_timeout: float, shortest: float = 0, longest: float = 60) -> float | None:
+        """Ask for a wake-up for the work that remains; answers in how many seconds, None if none is needed.
+
+        A full batch is due at once, a part of one after ``batch_timeout`` seconds.
+        """
+        return _wait(self._run("wake", _ms(shortest), _ms(longest), batch_size, _ms(batch_timeout), _WAKE_LIFETIME))
 
     def rescue(self, *, by_beat: bool = False) -> Survey:
         """Start a gather: bring back what lost its lease and look at what there is to do."""

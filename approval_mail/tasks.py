@@ -64,7 +64,7 @@ def send_batch(self: Task, token: str, event_ids: list[str]) -> dict[str, int]:
     except SoftTimeLimitExceeded:
         logger.error("Claim %s took longer than %d s; its lease brings back the rest", token, timing.SOFT_TIME_LIMIT)
         outcome = services.store().tally(token)
-    _wake_for_what_remains(only_due=True)
+    _wake_for_what_remains()
     return outcome
 
 
@@ -78,7 +78,10 @@ def conclude(outcomes: list[dict[str, int]] | dict[str, int], started: float, ba
     _wake_for_what_remains()
 
 
-def _wake_for_what_remains(*, shortest: float = 0, only_due: bool = False) -> None:
-    seconds = services.store().wake(shortest=shortest, longest=_LONGEST_SLEEP, only_due=only_due)
+def _wake_for_what_remains(*, shortest: float = 0) -> None:
+    settings = services.settings()
+    seconds = services.store().wake(
+        batch_size=settings.batch_size, batch_timeout=settings.batch_timeout, shortest=shortest, longest=_LONGEST_SLEEP
+    )
     if seconds is not None:
         wake_gather(seconds)

@@ -27,6 +27,8 @@ def prepare(conf: Any, **_: object) -> None:
     if faults:
         print(*(f"{fault}: mend celeryconfig.py" for fault in faults), sep="\n", file=sys.stderr)
         raise SystemExit(2)
+    # Before the pool forks, so that its processes share what is compiled here.
+    services.renderer().prepare()
 
 
 @signals.after_setup_logger.connect

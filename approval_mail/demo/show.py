@@ -19,7 +19,7 @@ from approval_mail.demo.processes import DemoFailed
 from approval_mail.demo.reading import one_line, read
 from approval_mail.demo.stage import Stage, set_up
 from approval_mail.demo.story import Scene, scenes
-from approval_mail.message import message_id
+from approval_mail.rendering.message import message_id
 
 #: The temporary folder's name begins so; it holds the logs, the append-only file and the spool.
 FOLDER_PREFIX = "approval-mail-demo-"

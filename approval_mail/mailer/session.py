@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from approval_mail.mailer.channel import Channel
 from approval_mail.mailer.transaction import BeforeStep, Connection, Reply
@@ -71,18 +71,24 @@ class Session:
         self._before_step = before_step
         self._connection: Connection | None = None
 
-    def open(self) -> None:
+    def open(self) -> Connection:
         """Have a working connection; raises ChannelTrouble."""
         if self._connection is None:
             self._connection = self._mailer.connect(self._before_step)
+        return self._connection
+
+    def probe(self, recipients: Sequence[str]) -> dict[str, str]:
+        """Ask the server whether it would take mails for these, without sending one; answers the refusals.
+
+        Raises ChannelTrouble.
+        """
+        return self.open().probe(recipients)
 
     def send(self, recipient: str, content: bytes) -> Reply:
         """Hand one mail to the server in a transaction of its own; raises ChannelTrouble before any of it is sent."""
-        self.open()
-        connection = self._connection
-        assert connection is not None  # noqa: S101
+        connection = self.open()
         try:
-            delivery = connection.transact(recipient, content)
+            reply = connection.transact(recipient, content)
         except BaseException:
             self.drop()
             raise
@@ -91,7 +97,7 @@ class Session:
         elif connection.mails >= _MAX_MAILS:
             connection.leave()
             self._connection = None
-        return delivery
+        return reply
 
     def drop(self) -> None:
         """Close the connection without a word, in whatever state it is."""

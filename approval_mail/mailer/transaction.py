@@ -7,7 +7,7 @@ import re
 import smtplib
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,6 +156,30 @@ class Connection:
             self.broken = True
             return Reply("unknown" if error.phase == "dot" else "failed", None, error.phase, error.why)
         return Reply("sent", code, "dot", f"{code} {readable(text)}".strip())
+
+    def probe(self, recipients: Sequence[str]) -> dict[str, str]:
+        """Go as far as a mail can without one being sent, then RSET; answers the refusals by recipient.
+
+        A refused sender stands under its own address. Raises ChannelTrouble.
+        """
+        refusals = {}
+        asked = self._sender
+        try:
+            self._want(250, "mail", lambda: self._wire.mail(self._sender))
+            for recipient in recipients:
+                asked = recipient
+                code, text = self._step("rcpt", lambda: self._wire.rcpt(recipient))  # noqa: B023 - called at once
+                if code not in range(250, 253):
+                    refusals[recipient] = f"{code} {readable(text)}"
+            self._want(250, "rset", lambda: self._wire.docmd("RSET"))
+        except Refused as error:
+            if error.code in LOGIN_CODES:
+                raise refusal_trouble(self._channel, error) from error
+            self._reset(error)
+            refusals[asked] = f"{error.code} {error.text}"
+        except Lost as error:
+            raise loss_trouble(self._channel, error) from error
+        return refusals
 
     def _mail_options(self, size: int) -> list[str]:
         return [f"SIZE={size}"] if self._wire.has_extn("size") else []

@@ -74,9 +74,9 @@ class Wire(smtplib.SMTP):
         """
         self.user, self.password = user, password
         offered = self.esmtp_features.get("auth", "").upper().split()
-        clear = {"PLAIN": self.auth_plain, "LOGIN": self.auth_login}
-        hashed = {"CRAM-MD5": self.auth_cram_md5}
-        for mechanism, respond in ({**clear, **hashed} if self.secured else {**hashed, **clear}).items():
+        known: tuple[tuple[str, Any], ...] = (("PLAIN", self.auth_plain), ("LOGIN", self.auth_login))
+        hashed = (("CRAM-MD5", self.auth_cram_md5),)
+        for mechanism, respond in known + hashed if self.secured else hashed + known:
             if mechanism in offered:
                 self.auth(mechanism, respond)
                 return

@@ -89,7 +89,12 @@ def test_what_arrives_is_what_was_sent(smtp: SMTPServer) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"a: b\n\nbare\nline feeds\n", b"a: b\r\rbare\rreturns", b"a: b\r\n\r\n.\r\nMAIL FROM:<evil@example.com>\r\n", b""],
+    [
+        b"a: b\n\nbare\nline feeds\n",
+        b"a: b\r\rbare\rreturns",
+        b"a: b\r\n\r\n.\r\nMAIL FROM:<evil@example.com>\r\n",
+        b"",
+    ],
 )
 def test_no_content_can_end_the_mail_early(smtp: SMTPServer, content: bytes) -> None:
     with mailer(smtp).session() as session:
@@ -303,9 +308,7 @@ def test_credentials_do_not_travel_in_the_clear_unless_tls_is_switched_off(tls_s
         ("454 4.7.0 Temporary authentication failure", False),
     ],
 )
-def test_a_refused_login_is_channel_trouble(
-    tls_server: SMTPServer, ca_file: Path, reply: str, permanent: bool
-) -> None:
+def test_a_refused_login_is_channel_trouble(tls_server: SMTPServer, ca_file: Path, reply: str, permanent: bool) -> None:
     tls_server.on("auth", reply)
     found = trouble(tls_server, ca_file=ca_file, user="me", password="wrong")
     assert (found.phase, found.code, found.permanent) == ("auth", int(reply[:3]), permanent)

@@ -27,9 +27,7 @@ def event(request: str = "r1", type_name: str = "approval_requested", **data: An
 
 
 def record(store: EventStore, what: ApprovalEvent, *, late: bool = False, nonce: str = "") -> Any:
-    return store.record(
-        what, nonce=nonce or next(nonces), batch_size=10, batch_timeout=5, urgent_timeout=1, late=late
-    )
+    return store.record(what, nonce=nonce or next(nonces), batch_size=10, batch_timeout=5, urgent_timeout=1, late=late)
 
 
 def claim(store: EventStore, recipients: tuple[str, ...] = ("op@example.com",)) -> Claim:
@@ -98,11 +96,27 @@ def test_urgent_events_of_one_window_ride_together(store: EventStore) -> None:
 
 
 def test_a_wake_up_is_asked_for_what_remains(store: EventStore) -> None:
-    assert store.wake(longest=60) is None
-    record(store, event())
+    def wake() -> float | None:
+        return store.wake(batch_size=2, batch_timeout=5)
+
+    assert wake() is None
+    record(store, event("r1"))
     store.rescue()
-    assert store.wake(longest=60) == 0
-    assert store.wake(longest=60) is None
+    assert wake() == 5, "a part of a batch waits for its time"
+    assert wake() is None, "one is outstanding"
+    record(store, event("r2"))
+    store.rescue()
+    assert wake() == 0, "a full batch does not wait"
+    store.rescue()
+    held = claim(store)
+    found = wake()
+    assert found is not None
+    assert 40 < found <= 45, "what is claimed may come back when its lease runs out"
+    store.rescue()
+    store.defer(held.token, dict.fromkeys(held.event_ids, 30), reason="451")
+    found = wake()
+    assert found is not None
+    assert 25 < found <= 30
 
 
 def test_claimed_events_are_grouped_in_order_and_nobody_elses(store: EventStore) -> None:
@@ -239,9 +253,7 @@ def test_a_deferred_event_is_due_later(store: EventStore) -> None:
     assert store.claim(groups=1, size=1, recipients=["x@example.com"]) == []
 
 
-def test_an_event_with_a_deadline_ahead_waits_half_a_minute_at_the_most(
-    store: EventStore, client: redis.Redis
-) -> None:
+def test_an_event_with_a_deadline_ahead_waits_half_a_minute_at_the_most(store: EventStore, client: redis.Redis) -> None:
     record(store, event("r1", expires_at=datetime.now(timezone.utc) + timedelta(hours=1)))
     record(store, event("r2"))
     held = claim(store)

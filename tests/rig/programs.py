@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -39,10 +40,8 @@ class Program:
 
     def signal_group(self, number: int) -> None:
         if self.process.poll() is None or number == signal.SIGKILL:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
-            except ProcessLookupError:
-                pass
 
     def kill(self) -> None:
         """kill -9 of the whole group."""
@@ -53,9 +52,7 @@ class Program:
         """SIGTERM to the main process; kill -9 of the group if that is not enough."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                pass
         self.kill()
         return self.process.returncode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import email
 import os
 import re
@@ -143,13 +144,10 @@ class SMTPServer:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: Connection) -> None:
-        try:
+        with contextlib.suppress(OSError, ValueError):  # The client or the script went away.
             connection.serve()
-        except (OSError, ValueError):
-            pass  # The client or the script went away.
-        finally:
-            self._open.discard(connection)
-            connection.cut()
+        self._open.discard(connection)
+        connection.cut()
 
 
 class Connection:
@@ -175,10 +173,8 @@ class Connection:
 
     def cut(self) -> None:
         for act in (lambda: self.sock.shutdown(socket.SHUT_RDWR), self.file.close, self.sock.close):
-            try:
+            with contextlib.suppress(OSError, ValueError):
                 act()
-            except (OSError, ValueError):
-                pass
 
     def reset(self) -> None:
         """Close with a TCP RST."""
@@ -196,7 +192,7 @@ class Connection:
         self.say(text)
         return text[:1] in "23"
 
-    def serve(self) -> None:
+    def serve(self) -> None:  # noqa: PLR0912 - one branch per command
         if self.server.implicit_tls:
             self.secure()
         if not self.answer("banner", "220 test ESMTP"):

@@ -67,7 +67,9 @@ def test_a_malformed_field_is_named_with_the_mend(field: str, value: object, say
 
 
 def test_an_unknown_type_is_answered_with_the_four_names() -> None:
-    with pytest.raises(InvalidEvent, match="approval_requested, approval_timeout, approval_approved, approval_rejected"):
+    with pytest.raises(
+        InvalidEvent, match="approval_requested, approval_timeout, approval_approved, approval_rejected"
+    ):
         make("approval_asked")
 
 
@@ -137,13 +139,23 @@ def test_no_control_or_bidirectional_character_survives_in_a_name(text: str) -> 
         name = make(tool_name=text).tool_name
     except InvalidEvent:
         return
-    assert not any(ord(c) < 32 or c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f" for c in name)
+    assert not any(
+        ord(c) < 32 or c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f" for c in name
+    )
     name.encode()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "null", "[]", "{}", "not json", '{"type":"approval_requested"}', json.dumps({"type": "x", "occurred_at": "x"})],
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "not json",
+        '{"type":"approval_requested"}',
+        json.dumps({"type": "x", "occurred_at": "x"}),
+    ],
 )
 def test_a_corrupt_record_is_an_invalid_record(text: str) -> None:
     with pytest.raises(InvalidRecord):

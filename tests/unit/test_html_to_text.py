@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from approval_mail.html_to_text import html_to_text
+from approval_mail.rendering.html_to_text import html_to_text
 
 
 @pytest.mark.parametrize(

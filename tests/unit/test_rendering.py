@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from approval_mail.errors import TemplateFailed
 from approval_mail.events import EVENT_TYPES, MAX_EVENT, MAX_NAME, MAX_TEXT, ApprovalEvent
-from approval_mail.rendering import MAX_ARGUMENTS, MAX_SUBJECT, Content, Renderer, message_id
+from approval_mail.rendering import Content, Renderer, message_id
+from approval_mail.rendering.renderer import MAX_ARGUMENTS, MAX_SUBJECT
 
 SEOUL = ZoneInfo("Asia/Seoul")
 ASKED = datetime(2025, 10, 25, 15, 30, tzinfo=SEOUL)
@@ -515,7 +516,7 @@ def test_a_further_language_is_one_more_folder(tmp_path: Path, monkeypatch: pyte
     shutil.copytree(PACKAGED, tmp_path / "emails")
     shutil.copytree(PACKAGED / "en", tmp_path / "emails" / "fr")
     (tmp_path / "emails" / "fr" / "duration.txt").write_text("{{ minutes }} minutes", "utf-8")
-    monkeypatch.setattr("approval_mail.rendering._packaged_folder", lambda: tmp_path / "emails")
+    monkeypatch.setattr("approval_mail.rendering.renderer.packaged_folder", lambda: tmp_path / "emails")
     assert "4 minutes left" in a_renderer(language="fr").render(an_event(), NOW).text
 
 
@@ -618,8 +619,10 @@ def test_only_when_the_packaged_template_fails_too_does_rendering_fail(
     own: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(PACKAGED, tmp_path / "packaged")
-    (tmp_path / "packaged" / "approval_requested.html").write_text("<p>\n{{ nope }}", "utf-8")
-    monkeypatch.setattr("approval_mail.rendering._packaged_folder", lambda: tmp_path / "packaged")
+    (tmp_path / "packaged" / "approval_requested.html").write_text(
+        "{% block subject %}x{% endblock %}\n{{ nope }}", "utf-8"
+    )
+    monkeypatch.setattr("approval_mail.rendering.renderer.packaged_folder", lambda: tmp_path / "packaged")
     renderer = a_renderer(own({"approval_requested.html": "{{ nope }}", "approval_timeout.html": "<p>x"}))
     with pytest.raises(TemplateFailed, match=r"packaged/approval_requested\.html:2: UndefinedError") as caught:
         renderer.render(an_event(), NOW)

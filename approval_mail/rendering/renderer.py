@@ -1,39 +1,26 @@
-"""From an event to a mail: subject, HTML and text by templates, then headers and bytes. Sees no socket."""
+"""Subject, HTML and text by templates: the operator's if they can, else the packaged ones."""
 
 from __future__ import annotations
 
-import codecs
+import contextlib
 import html
 import json
 import logging
 import re
-import shlex
-import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
 import css_inline
-from jinja2 import (
-    BaseLoader,
-    Environment,
-    StrictUndefined,
-    TemplateError,
-    TemplateNotFound,
-    TemplateRuntimeError,
-    TemplateSyntaxError,
-)
-from jinja2.loaders import split_template_path
-from markupsafe import Markup, escape
+from jinja2 import Environment, TemplateRuntimeError
 
 from approval_mail.errors import TemplateFailed
-from approval_mail.events import EVENT_TYPES, ApprovalEvent
-from approval_mail.html_to_text import html_to_text
-from approval_mail.message import Composer, message_id, one_line
-
-__all__ = ["Content", "Renderer", "message_id"]
+from approval_mail.events import ApprovalEvent
+from approval_mail.rendering.faults import TEMPLATE_FAULTS, describe
+from approval_mail.rendering.html_to_text import html_to_text
+from approval_mail.rendering.loader import Loader, loader_of, make_environment, packaged_folder, stamp, template_names
+from approval_mail.rendering.message import Composer, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -41,27 +28,10 @@ logger = logging.getLogger(__name__)
 MAX_SUBJECT = 200
 #: Characters of an event's arguments that are shown. Gmail clips a mail at 102 KB of HTML.
 MAX_ARGUMENTS = 4_000
-#: The language whose templates lie in the folder itself; the others have a folder of their name.
-_FIRST_LANGUAGE = "ko"
-#: Files without words, which all languages share.
-_SHARED = frozenset(("style.css",))
 #: Zone abbreviations that mean one offset all over the world; others are shown with the offset.
 _CLEAR_ZONES = frozenset(("UTC", "GMT", "KST", "JST", "CET", "CEST"))
 #: What a page holds besides its words.
 _MARKUP = re.compile(r"<(head|style|script|title)\b.*?</\1>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
-#: What comes out of a faulty template. Not Exception: Celery's time limit, an Exception, has to pass.
-_TEMPLATE_FAULTS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    TemplateError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +56,23 @@ class Renderer:
 
     def __init__(self, *, folder: Path | None, language: str, timezone: tzinfo | None, sender: str) -> None:
         self._folder = folder = folder.absolute() if folder else None
-        self._language = language
         self._timezone = timezone
         self._composer = Composer(sender)
-        packaged = _packaged_folder()
+        packaged = packaged_folder()
         #: Sees only packaged files, so that no operator's file can break it.
-        self._packaged = _environment(_Loader([packaged], language))
-        self._own = _environment(_Loader([folder, packaged], language)) if folder else None
+        self._packaged = make_environment(Loader([packaged], language))
+        self._own = make_environment(Loader([folder, packaged], language)) if folder else None
         self._inliner = css_inline.CSSInliner(keep_at_rules=True, load_remote_stylesheets=False)
         self._missing_told = False
         #: The last fault told of each event type's own template, until it renders again.
         self._faults: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """Compile every template now, so that the first mail does not wait for it; faults are told at rendering."""
+        for environment in filter(None, (self._own, self._packaged)):
+            for name in ("duration.txt", *template_names(".html"), *template_names(".txt")):
+                with contextlib.suppress(*TEMPLATE_FAULTS):
+                    environment.get_template(name)
 
     def render(self, event: ApprovalEvent, now: datetime) -> Content:
         """Render ``event`` as of ``now``, by the operator's templates if they can, else by the packaged ones.
@@ -106,8 +82,8 @@ class Renderer:
         try:
             values = self._values(event, now)
             return self._render_own(event, values) or self._render(self._packaged, event.type, values)
-        except _TEMPLATE_FAULTS as error:
-            raise TemplateFailed(f"{event} cannot be rendered: {_fault(error)}") from error
+        except TEMPLATE_FAULTS as error:
+            raise TemplateFailed(f"{event} cannot be rendered: {describe(error)}") from error
 
     def compose(self, event: ApprovalEvent, content: Content, recipient: str, now: datetime) -> bytes:
         """Put ``content`` into the RFC 5322 message for ``recipient``, dated ``now``; ASCII with CRLF line ends."""
@@ -122,9 +98,11 @@ class Renderer:
 
     def sources(self) -> dict[str, str]:
         """Map each template file's name to the path it is taken from, the operator's or the packaged."""
-        loader = _loader(self._own or self._packaged)
-        found = {name: str(loader.find(name)) for name in ("base.html", *_names(".html"), *_names(".txt"))}
-        for name in _names(".txt"):
+        loader = loader_of(self._own or self._packaged)
+        found = {
+            name: str(loader.find(name)) for name in ("base.html", *template_names(".html"), *template_names(".txt"))
+        }
+        for name in template_names(".txt"):
             page = found[f"{name[:-4]}.html"]
             if self._is_own(page) and not self._is_own(found[name]):
                 found[name] = page
@@ -134,13 +112,13 @@ class Renderer:
         """Render by the operator's templates; None, with the fault logged, if they cannot."""
         if self._own is None:
             return None
-        self._tell_missing(_loader(self._own))
+        self._tell_missing(loader_of(self._own))
         try:
             content = self._render(self._own, event.type, values)
             if not content.text.strip() or _is_blank(content.html):
                 raise TemplateRuntimeError(f"{content.template} renders to a blank mail")
-        except _TEMPLATE_FAULTS as error:
-            fault = _fault(error)
+        except TEMPLATE_FAULTS as error:
+            fault = describe(error)
             if self._faults.get(event.type) != fault:
                 self._faults[event.type] = fault
                 logger.error("Template failed for %s, the packaged one is used: %s", event, fault)
@@ -158,7 +136,7 @@ class Renderer:
             # Template.render, but the context is kept: it knows the subject block once the page has run.
             markup = "".join(page.root_render_func(context))
             subject = _subject(context.blocks["subject"][0](context)) if "subject" in context.blocks else ""
-        except _TEMPLATE_FAULTS:
+        except TEMPLATE_FAULTS:
             environment.handle_exception()
         path = str(page.filename)
         inlined = self._inliner.inline(markup)
@@ -221,94 +199,12 @@ class Renderer:
     def _is_own(self, path: str) -> bool:
         return self._folder is not None and Path(path).is_relative_to(self._folder)
 
-    def _tell_missing(self, loader: _Loader) -> None:
+    def _tell_missing(self, loader: Loader) -> None:
         if not self._missing_told:
             self._missing_told = True
-            missing = [name for name in ("base.html", *_names(".html")) if not _stamp(loader.places(name)[0])]
+            missing = [name for name in ("base.html", *template_names(".html")) if not stamp(loader.places(name)[0])]
             if missing:
                 logger.warning("Not in %s, the packaged ones are used: %s", self._folder, ", ".join(missing))
-
-
-class _Loader(BaseLoader):
-    """Finds templates of one language in several folders, earlier ones first, passing over blank files."""
-
-    def __init__(self, folders: list[Path], language: str) -> None:
-        self._folders = folders
-        self._language = language
-        self._blank: set[Path] = set()
-
-    def places(self, name: str) -> list[Path]:
-        parts = split_template_path(name)
-        if self._language != _FIRST_LANGUAGE and name not in _SHARED:
-            parts = [self._language, *parts]
-        return [folder.joinpath(*parts) for folder in self._folders]
-
-    def find(self, name: str) -> Path:
-        """The file that ``name`` is taken from; raises TemplateNotFound."""
-        for path in self.places(name):
-            try:
-                blank = not path.read_bytes().removeprefix(codecs.BOM_UTF8).strip()
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError:
-                return path  # It is there: reading it as a template tells why it cannot be.
-            if not blank:
-                self._blank.discard(path)
-                return path
-            if path not in self._blank:
-                self._blank.add(path)
-                logger.warning("Template %s is blank and passed over", path)
-        raise TemplateNotFound(name)
-
-    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
-        """Read a template (the interface of jinja2.BaseLoader); an edit to any of its places takes effect."""
-        stamps = {path: _stamp(path) for path in self.places(template)}
-        path = self.find(template)
-        source = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-        try:
-            text = source.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = source.count(b"\n", 0, error.start) + 1
-            raise TemplateSyntaxError("is not UTF-8 text; save it as UTF-8", line, template, str(path)) from error
-        return text, str(path), lambda: all(_stamp(place) == stamp for place, stamp in stamps.items())
-
-
-def _packaged_folder() -> Path:
-    """templates/emails within the package (a wheel) or beside it (a checkout)."""
-    package = Path(__file__).parent
-    inside, beside = (folder / "templates" / "emails" for folder in (package, package.parent))
-    return inside if inside.is_dir() else beside
-
-
-def _environment(loader: _Loader) -> Environment:
-    environment = Environment(
-        loader=loader,
-        autoescape=lambda name: not (name or "").endswith(".txt"),  # noqa: S701 - only mail text goes unescaped
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Request ids may hold any printable ASCII, and people paste command lines.
-    environment.filters["shell"] = shlex.quote
-    environment.filters["lines"] = _lines
-    return environment
-
-
-def _loader(environment: Environment) -> _Loader:
-    assert isinstance(environment.loader, _Loader)  # noqa: S101 - what _environment put there
-    return environment.loader
-
-
-def _names(suffix: str) -> list[str]:
-    return [f"{name}{suffix}" for name in EVENT_TYPES]
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
 
 
 def _is_blank(page: str) -> bool:
@@ -316,27 +212,7 @@ def _is_blank(page: str) -> bool:
     return not _MARKUP.sub("", page).strip() and not html_to_text(page).strip()
 
 
-def _lines(text: str) -> Markup:
-    """Text as HTML that keeps its lines and indents, also in Outlook, which knows no pre-wrap."""
-    return Markup(str(escape(text)).replace("  ", "&nbsp; ").replace("\n", "<br>\n"))  # noqa: S704 - escaped here
-
-
 def _subject(parts: Any) -> str:
     """A subject block's output, which is HTML, as plain text of one line."""
     subject = one_line(html.unescape("".join(parts)))
     return subject if len(subject) <= MAX_SUBJECT else f"{subject[: MAX_SUBJECT - 1]}…"
-
-
-def _fault(error: BaseException) -> str:
-    """File, line and what is wrong there, without an event's data, which other errors' messages may hold."""
-    what = type(error).__name__
-    if isinstance(error, TemplateError):
-        what = f"{what}: {error.message}"
-    if isinstance(error, TemplateSyntaxError):
-        return f"{error.filename}:{error.lineno}: {what}"
-    if isinstance(error, OSError) and not isinstance(error, TemplateError):
-        return f"{error.filename}: {what}: {error.strerror}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.endswith(".py")]
-    if not frames:
-        return what
-    return f'{frames[-1].filename}:{frames[-1].lineno}: {what} in "{frames[-1].line}"'

@@ -1,0 +1,175 @@
+"""``approval-mail check``: is everything there that a mail needs? One timed line each."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+
+import click
+import tenacity
+
+from approval_mail import services
+from approval_mail.celery import consumers
+from approval_mail.cli.sample import sample
+from approval_mail.errors import ApprovalMailError, ChannelTrouble, InvalidSettings
+from approval_mail.events import EVENT_TYPES
+from approval_mail.store import StoreError
+
+#: Seconds between two looks while `--wait` lasts.
+_LOOK_AGAIN = 1.0
+#: Seconds. A beat that has gathered within this, or within three of its rounds, is alive.
+_BEAT_ALIVE = 15.0
+
+
+class _Trouble(ApprovalMailError):
+    """What a check found, and what to do about it."""
+
+    def __init__(self, detail: str, next_step: str) -> None:
+        super().__init__(detail)
+        self.next_step = next_step
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The answer of one check."""
+
+    name: str
+    ok: bool
+    seconds: float
+    detail: str
+    #: What the operator does now; empty if all is well.
+    next_step: str
+
+
+@click.command("check")
+@click.option("--wait", type=click.FloatRange(min=0), default=0, metavar="S", help="Keep trying for so many seconds.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array.")
+def command(wait: float, as_json: bool) -> None:
+    """Try settings, templates, Redis, worker, beat, and SMTP up to RSET; nothing is sent.
+
+    Exit code 0 if all is well, 1 if not, 2 if the settings cannot be used.
+    """
+    patiently = tenacity.Retrying(
+        stop=tenacity.stop_after_delay(wait),
+        wait=tenacity.wait_fixed(_LOOK_AGAIN),
+        retry=tenacity.retry_if_result(lambda lines: not all(line.ok for line in lines)),
+        before_sleep=_say_what_is_missing,
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else [],
+    )
+    lines = patiently(lambda: list(_lines()))
+    if as_json:
+        click.echo(json.dumps([asdict(line) for line in lines]))
+    else:
+        for line in lines:
+            mark = click.style("ok  ", fg="green") if line.ok else click.style("FAIL", fg="red")
+            click.echo(f"{mark} {line.name:<9} {line.seconds:6.2f} s  {line.detail}")
+            if line.next_step:
+                click.echo(f"                         next step: {line.next_step}")
+    sys.exit(0 if all(line.ok for line in lines) else 2 if not lines[0].ok else 1)
+
+
+def _say_what_is_missing(state: tenacity.RetryCallState) -> None:
+    lines: list[Line] = state.outcome.result() if state.outcome else []
+    missing = ", ".join(line.name for line in lines if not line.ok)
+    click.echo(f"waiting for {missing} ({state.seconds_since_start:.0f} s) ...", err=True)
+
+
+def _lines() -> Iterator[Line]:
+    for name, look in _CHECKS.items():
+        started = time.perf_counter()
+        ok, detail, next_step = _ask(look)
+        yield Line(name, ok, round(time.perf_counter() - started, 3), detail, next_step)
+        if name == "settings" and not ok:
+            return  # Nothing else can be tried without settings.
+
+
+def _ask(look: Callable[[], str]) -> tuple[bool, str, str]:
+    try:
+        return True, look(), ""
+    except _Trouble as trouble:
+        return False, str(trouble), trouble.next_step
+    except InvalidSettings as error:
+        return False, "; ".join(error.problems), "mend these in the environment or in .env"
+    except ChannelTrouble as trouble:
+        return False, trouble.reason, trouble.next_step
+    except StoreError as error:
+        return False, f"Redis cannot be used: {error}", "check REDIS_URL and that the server is running"
+
+
+def _settings() -> str:
+    settings = services.settings()
+    warnings = services.loaded().warnings
+    if warnings:
+        raise _Trouble("; ".join(warnings), "mend the name, or remove it")
+    if settings.enabled:
+        return "read; notifications are enabled"
+    raise _Trouble("read; notifications are disabled: hooks record nothing", "set NOTIFICATION_ENABLED=true")
+
+
+def _templates() -> str:
+    renderer = services.renderer()
+    sources = renderer.sources()
+    for name in EVENT_TYPES:
+        content = renderer.render(sample(name), datetime.now(timezone.utc))
+        if content.template != sources[f"{name}.html"]:
+            raise _Trouble(
+                f"{sources[f'{name}.html']} fails, {content.template} is used in its place",
+                "mend the template as the log line above says",
+            )
+    folder = services.settings().template_dir
+    own = sorted(name for name, path in sources.items() if folder and path.startswith(str(folder.absolute())))
+    return f"all {len(EVENT_TYPES)} mails render; " + (f"own: {', '.join(own)} in {folder}" if own else "all packaged")
+
+
+def _redis() -> str:
+    found = services.store().server()
+    if found["maxmemory"] and found["maxmemory_policy"] != "noeviction":
+        raise _Trouble(
+            f"{found['name']} evicts keys when its memory is full (maxmemory-policy {found['maxmemory_policy']})",
+            "set maxmemory-policy noeviction, or events can disappear",
+        )
+    return f"{found['name']} answers" + ("" if found["aof"] else "; without an append-only file a crash loses events")
+
+
+def _worker() -> str:
+    count = consumers()
+    if not count:
+        raise _Trouble("none consumes the queue approval_mail", "start one: celery -A approval_mail worker")
+    return f"{count} of them consume the queue approval_mail" if count > 1 else "one consumes the queue approval_mail"
+
+
+def _beat() -> str:
+    ago = services.store().count().beat_seconds_ago
+    alive = max(_BEAT_ALIVE, 3 * services.settings().batch_timeout)
+    if ago is None or ago > alive:
+        seen = "no gather of beat's was ever run" if ago is None else f"beat's last gather ran {ago:.0f} s ago"
+        raise _Trouble(seen, "start exactly one: celery -A approval_mail beat (and a worker to run what it sends)")
+    return f"its last gather ran {ago:.1f} s ago"
+
+
+def _smtp() -> str:
+    settings = services.settings()
+    mailer = services.mailer()
+    with mailer.session() as session:
+        refusals = session.probe(settings.email_to)
+    mailer.close()
+    if refusals:
+        said = "; ".join(f"{address}: {reply}" for address, reply in refusals.items())
+        raise _Trouble(f"{mailer.channel} would not take a mail: {said}", "mend EMAIL_FROM, EMAIL_TO or the server")
+    counts = services.store().count()
+    held = f"; held since {counts.held_since:%H:%M:%S} UTC, probed within a minute" if counts.held_since else ""
+    return f"{mailer.channel} would take mails for {len(settings.email_to)} recipients{held}"
+
+
+_CHECKS: dict[str, Callable[[], str]] = {
+    "settings": _settings,
+    "templates": _templates,
+    "redis": _redis,
+    "worker": _worker,
+    "beat": _beat,
+    "smtp": _smtp,
+}

@@ -1,0 +1,109 @@
+"""``approval-mail dead``: mails that will not be tried again without an operator."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+
+from approval_mail import services
+from approval_mail.celery import wake_gather
+from approval_mail.store import DeadMail
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group("dead")
+def command() -> None:
+    """List, show, retry or discard dead mails."""
+
+
+def _which(function: Command) -> Command:
+    """The arguments that name events: EVENT_ID ... or --all."""
+    function = click.argument("event_ids", nargs=-1, metavar="[EVENT_ID]...")(function)
+    return click.option("--all", "everything", is_flag=True, help="Every event that has a dead mail.")(function)
+
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON.")
+
+
+@command.command("list")
+@as_json_option
+def list_dead(as_json: bool) -> None:
+    """One row per dead mail."""
+    mails = list(services.store().dead())
+    if as_json:
+        click.echo(json.dumps([_row(mail) for mail in mails]))
+        return
+    for mail in mails:
+        at = mail.failed_at.astimezone(services.settings().timezone)
+        click.echo(f"{at:%Y-%m-%d %H:%M:%S}  {mail.event_id}  {mail.recipient}  {mail.phase}: {mail.reason}")
+    click.echo(f"{len(mails)} dead mails", err=True)
+
+
+@command.command("show")
+@_which
+@as_json_option
+def show(event_ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Everything known of some events' dead mails."""
+    mails = _chosen(event_ids, everything)
+    if as_json:
+        click.echo(json.dumps([_row(mail) for mail in mails]))
+        return
+    for mail in mails:
+        for name, value in _row(mail).items():
+            click.echo(f"{name:<11} {'-' if value is None else value}")
+        click.echo()
+
+
+@command.command("retry")
+@_which
+@as_json_option
+def retry(event_ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Try dead mails again, with recipients resolved anew; who was sent the event already is skipped."""
+    mails = _chosen(event_ids, everything)
+    ids = list(dict.fromkeys(mail.event_id for mail in mails))
+    reopened = sum(services.store().revive(event_id) for event_id in ids)
+    wake_gather(0)
+    _answer("reopened", reopened, len(ids), as_json)
+
+
+@command.command("discard")
+@_which
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+def discard(event_ids: tuple[str, ...], everything: bool, yes: bool, as_json: bool) -> None:
+    """Give dead mails up for good: they become suppressed."""
+    mails = _chosen(event_ids, everything)
+    ids = list(dict.fromkeys(mail.event_id for mail in mails))
+    if not yes:
+        click.confirm(f"Discard {len(mails)} dead mails of {len(ids)} events?", abort=True, err=True)
+    discarded = sum(services.store().discard(event_id, reason="discarded by an operator") for event_id in ids)
+    _answer("discarded", discarded, len(ids), as_json)
+
+
+def _chosen(event_ids: tuple[str, ...], everything: bool) -> list[DeadMail]:
+    if bool(event_ids) == everything:
+        raise click.UsageError("name the events by their EVENT_ID, or all of them with --all")
+    mails = list(services.store().dead(event_ids or None))
+    unknown = set(event_ids) - {mail.event_id for mail in mails}
+    if unknown:
+        click.echo(f"no dead mail of {', '.join(sorted(unknown))}: see approval-mail dead list", err=True)
+        sys.exit(1)
+    return mails
+
+
+def _row(mail: DeadMail) -> dict[str, Any]:
+    return {
+        name: value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
+        for name, value in dataclasses.asdict(mail).items()
+    }
+
+
+def _answer(verb: str, mails: int, events: int, as_json: bool) -> None:
+    click.echo(json.dumps({verb: mails, "events": events}) if as_json else f"{verb} {mails} mails of {events} events")

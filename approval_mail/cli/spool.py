@@ -1,0 +1,57 @@
+"""``approval-mail spool``: events that wait on this host's disk."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from approval_mail import services
+from approval_mail.celery import wake_gather
+
+
+@click.group("spool")
+def command() -> None:
+    """List or replay events that wait on this host's disk."""
+
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON.")
+
+
+@command.command("list")
+@as_json_option
+def list_spooled(as_json: bool) -> None:
+    """One row per event, oldest first."""
+    rows = [
+        {
+            "event_id": found.event.event_id,
+            "type": found.event.type,
+            "request_id": found.event.request_id,
+            "occurred_at": found.event.occurred_at.isoformat(timespec="milliseconds"),
+            "file": str(found.path),
+        }
+        for found in services.spool().events()
+    ]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        click.echo(f"{row['occurred_at']}  {row['event_id']}  {row['file']}")
+    click.echo(f"{len(rows)} events in {services.spool().folder}", err=True)
+
+
+@command.command("replay")
+@as_json_option
+def replay(as_json: bool) -> None:
+    """Bring what waits into Redis; exit code 1 if something is left."""
+    services.settings()
+    waiting = len(services.spool().paths())
+    if waiting and not as_json:
+        click.echo(f"Replaying {waiting} events from {services.spool().folder} ...", err=True)
+    replayed = services.recorder(wake_gather).replay()
+    left = len(services.spool().paths())
+    if replayed:
+        wake_gather(0)
+    click.echo(json.dumps({"replayed": replayed, "left": left}) if as_json else f"replayed {replayed}, left {left}")
+    sys.exit(bool(left))

@@ -1,0 +1,59 @@
+"""``approval-mail status``: where every event is, and how the pipeline is doing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from approval_mail import services
+from approval_mail.celery import consumers
+
+
+@click.command("status")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def command(as_json: bool) -> None:
+    """Count events, each once, and show the worker, beat and channel."""
+    found = _status()
+    click.echo(json.dumps(found) if as_json else _page(found))
+
+
+def _status() -> dict[str, Any]:
+    settings = services.settings()
+    counts = services.store().count()
+    return {
+        "enabled": settings.enabled,
+        "pending": counts.pending,
+        "deferred": counts.deferred,
+        "claimed": counts.claimed,
+        "sent": counts.sent,
+        "dead": counts.dead,
+        "suppressed": counts.suppressed,
+        "spooled": len(services.spool().paths()),
+        "oldest_pending_seconds": counts.oldest_pending_seconds,
+        "beat_seconds_ago": counts.beat_seconds_ago,
+        "workers": consumers(),
+        "channel": {
+            "held_since": counts.held_since.isoformat(timespec="seconds") if counts.held_since else None,
+            "reason": counts.held_reason,
+        },
+    }
+
+
+def _page(found: dict[str, Any]) -> str:
+    channel, oldest, beat = found["channel"], found["oldest_pending_seconds"], found["beat_seconds_ago"]
+    rows = [
+        ("notifications", "enabled" if found["enabled"] else "disabled: hooks record nothing"),
+        *(
+            (name, f"{found[name]:,}")
+            for name in ("pending", "deferred", "claimed", "sent", "dead", "suppressed", "spooled")
+        ),
+        ("oldest pending", f"{oldest:.1f} s" if oldest is not None else "-"),
+        ("beat", f"{beat:.1f} s ago" if beat is not None else "never seen"),
+        ("workers", str(found["workers"])),
+        ("channel", f"held since {channel['held_since']}: {channel['reason']}" if channel["held_since"] else "open"),
+    ]
+    if found["dead"]:
+        rows.append(("", "see why: approval-mail dead list"))
+    return "\n".join(f"{name:<15} {value}".rstrip() for name, value in rows)

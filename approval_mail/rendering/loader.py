@@ -1,0 +1,109 @@
+"""Where templates come from: the operator's folder, then the packaged one."""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateNotFound, TemplateSyntaxError
+from jinja2.loaders import split_template_path
+from markupsafe import Markup, escape
+
+from approval_mail.events import EVENT_TYPES
+
+logger = logging.getLogger(__name__)
+
+#: The language whose templates lie in the folder itself; the others have a folder of their name.
+_FIRST_LANGUAGE = "ko"
+#: Files without words, which all languages share.
+_SHARED = frozenset(("style.css",))
+
+
+class Loader(BaseLoader):
+    """Finds templates of one language in several folders, earlier ones first, passing over blank files."""
+
+    def __init__(self, folders: list[Path], language: str) -> None:
+        self._folders = folders
+        self._language = language
+        self._blank: set[Path] = set()
+
+    def places(self, name: str) -> list[Path]:
+        parts = split_template_path(name)
+        if self._language != _FIRST_LANGUAGE and name not in _SHARED:
+            parts = [self._language, *parts]
+        return [folder.joinpath(*parts) for folder in self._folders]
+
+    def find(self, name: str) -> Path:
+        """The file that ``name`` is taken from; raises TemplateNotFound."""
+        for path in self.places(name):
+            try:
+                blank = not path.read_bytes().removeprefix(codecs.BOM_UTF8).strip()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                return path  # It is there: reading it as a template tells why it cannot be.
+            if not blank:
+                self._blank.discard(path)
+                return path
+            if path not in self._blank:
+                self._blank.add(path)
+                logger.warning("Template %s is blank and passed over", path)
+        raise TemplateNotFound(name)
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        """Read a template (the interface of jinja2.BaseLoader); an edit to any of its places takes effect."""
+        stamps = {path: stamp(path) for path in self.places(template)}
+        path = self.find(template)
+        source = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        try:
+            text = source.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = source.count(b"\n", 0, error.start) + 1
+            raise TemplateSyntaxError("is not UTF-8 text; save it as UTF-8", line, template, str(path)) from error
+        return text, str(path), lambda: all(stamp(place) == seen for place, seen in stamps.items())
+
+
+def packaged_folder() -> Path:
+    """templates/emails within the package (a wheel) or beside it (a checkout)."""
+    package = Path(__file__).parent.parent
+    inside, beside = (folder / "templates" / "emails" for folder in (package, package.parent))
+    return inside if inside.is_dir() else beside
+
+
+def make_environment(loader: Loader) -> Environment:
+    environment = Environment(
+        loader=loader,
+        autoescape=lambda name: not (name or "").endswith(".txt"),  # noqa: S701 - only mail text goes unescaped
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Request ids may hold any printable ASCII, and people paste command lines.
+    environment.filters["shell"] = shlex.quote
+    environment.filters["lines"] = _lines
+    return environment
+
+
+def loader_of(environment: Environment) -> Loader:
+    assert isinstance(environment.loader, Loader)  # noqa: S101 - what make_environment put there
+    return environment.loader
+
+
+def template_names(suffix: str) -> list[str]:
+    return [f"{name}{suffix}" for name in EVENT_TYPES]
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _lines(text: str) -> Markup:
+    """Text as HTML that keeps its lines and indents, also in Outlook, which knows no pre-wrap."""
+    return Markup(str(escape(text)).replace("  ", "&nbsp; ").replace("\n", "<br>\n"))  # noqa: S704 - escaped here

@@ -1,0 +1,399 @@
+"""Hooks against a real Redis-compatible server that is well, gone, frozen, full or lying."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from approval_mail import celery, hooks, services
+from approval_mail.errors import InvalidEvent
+from approval_mail.hooks import Receipt
+from approval_mail.settings import Settings
+from approval_mail.store import EventStore
+from tests.rig.redis_server import RedisServer, free_port
+from tests.rig.waiting import wait_for
+
+#: Seconds. The promise: a hook returns within this whatever Redis does.
+BOUND = 0.5
+
+Configure = Callable[..., Settings]
+
+
+@pytest.fixture
+def configure(redis_server: RedisServer, tmp_path: Path) -> Iterator[Configure]:
+    def make(**changes: Any) -> Settings:
+        made = replace(Settings(enabled=True, redis_url=redis_server.url, spool_dir=tmp_path / "spool"), **changes)
+        hooks.configure(made)
+        return made
+
+    yield make
+    hooks.configure(Settings())
+    wait_for(lambda: not [t for t in threading.enumerate() if t.name == "approval-mail-spool"], seconds=20)
+
+
+def request(request_id: str = "abc12345", **more: Any) -> Receipt:
+    return hooks.approval_requested(request_id=request_id, user_id="kim", tool_name="git_commit", **more)
+
+
+def timed(call: Callable[[], Receipt]) -> Receipt:
+    """Call, and hold the call to the promise's bound."""
+    started = time.perf_counter()
+    receipt = call()
+    assert time.perf_counter() - started < BOUND
+    return receipt
+
+
+def pending(server: RedisServer) -> int:
+    with server.client as client:
+        return EventStore(client).count().pending
+
+
+def queued(server: RedisServer) -> int:
+    """Wake-ups on Celery's queue, those with a countdown too."""
+    with server.client as client:
+        return int(client.llen("approval_mail"))
+
+
+def test_each_hook_records_its_event(configure: Configure, redis_server: RedisServer) -> None:
+    configure()
+    told = {"request_id": "r1", "user_id": "kim", "tool_name": "git_commit"}
+    assert hooks.approval_requested(**told, expires_at="2030-01-01T00:00:00Z", arguments={"a": 1}) == "accepted"
+    assert hooks.approval_timeout(**told) == "accepted"
+    assert hooks.approval_approved(**told, responder_id="lee", reason="fine") == "accepted"
+    assert hooks.approval_rejected(**told) == "accepted"
+    assert hooks.emit("approval_rejected", told) == "duplicate"
+    assert pending(redis_server) == 4
+
+
+def test_at_most_one_wake_up_is_sent(configure: Configure, redis_server: RedisServer) -> None:
+    configure()
+    for n in range(9):
+        request(f"r{n}")
+    assert queued(redis_server) == 1
+    with redis_server.client as client:
+        message = json.loads(client.lindex("approval_mail", 0))
+    assert message["headers"]["task"] == "approval_mail.gather"
+
+
+def test_the_guides_log_line_is_written(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
+    configure()
+    with caplog.at_level(logging.INFO, "approval_mail"):
+        request()
+    assert "Event enqueued: ApprovalEvent(approval_requested, abc12345)" in caplog.messages
+
+
+@pytest.mark.parametrize("field", ["request_id", "user_id", "tool_name"])
+def test_a_missing_field_raises_and_nothing_is_recorded(
+    configure: Configure, redis_server: RedisServer, field: str
+) -> None:
+    configure()
+    told = {"request_id": "r1", "user_id": "kim", "tool_name": "git_commit"}
+    del told[field]
+    with pytest.raises(InvalidEvent, match=f"'{field}' is missing"):
+        hooks.approval_approved(**told)
+    with redis_server.client as client:
+        assert client.keys("*") == []
+
+
+def test_disabled_touches_nothing(configure: Configure, redis_server: RedisServer, tmp_path: Path) -> None:
+    configure(enabled=False)
+    assert request() is Receipt.DISABLED
+    with redis_server.client as client:
+        assert client.keys("*") == []
+    assert not (tmp_path / "spool").exists()
+
+
+def test_a_refused_redis_spools_and_says_so_once(
+    configure: Configure, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    configure(redis_url=f"redis://127.0.0.1:{free_port()}/0")
+    assert [timed(lambda n=n: request(f"r{n}")) for n in range(20)] == [Receipt.SPOOLED] * 20  # type: ignore[misc]
+    assert len(services.spool().paths()) == 20
+    assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 1
+    for path in services.spool().paths():
+        path.unlink()
+
+
+def test_what_was_spooled_is_replayed_by_the_process_itself(
+    configure: Configure, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    configure(redis_url=own_redis.url)
+    own_redis.kill()
+    assert timed(request) is Receipt.SPOOLED
+    own_redis.start()
+    wait_for(lambda: pending(own_redis) == 1)
+    wait_for(lambda: services.spool().paths() == [])
+    assert request() is Receipt.DUPLICATE
+
+
+def test_what_an_earlier_process_left_is_replayed_at_the_first_contact(
+    configure: Configure, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    port = free_port()
+    code = (
+        "from approval_mail import hooks; print(hooks.approval_timeout(request_id='left', user_id='u', tool_name='t'))"
+    )
+    environment = {
+        **os.environ,
+        "NOTIFICATION_ENABLED": "true",
+        "REDIS_URL": f"redis://127.0.0.1:{port}/0",
+        "NOTIFICATION_SPOOL_DIR": str(tmp_path / "spool"),
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "spooled\n"
+    configure()
+    assert request() is Receipt.ACCEPTED
+    wait_for(lambda: pending(redis_server) == 2)
+
+
+def test_a_frozen_redis_costs_each_call_a_bounded_time_and_loses_nothing(
+    configure: Configure, own_redis: RedisServer
+) -> None:
+    configure(redis_url=own_redis.url)
+    assert request("before") is Receipt.ACCEPTED
+    own_redis.signal(signal.SIGSTOP)
+    receipts = [timed(lambda n=n: request(f"r{n}")) for n in range(10)]  # type: ignore[misc]
+    assert set(receipts) == {Receipt.SPOOLED}
+    own_redis.signal(signal.SIGCONT)
+    wait_for(lambda: pending(own_redis) == 11)
+    wait_for(lambda: services.spool().paths() == [])
+
+
+def test_a_redis_that_never_answers_is_bounded(configure: Configure) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        configure(redis_url=f"redis://:password@127.0.0.1:{listener.getsockname()[1]}/3")
+        assert timed(request) is Receipt.SPOOLED
+    for path in services.spool().paths():
+        path.unlink()
+
+
+def test_a_broker_that_never_answers_is_bounded(configure: Configure, redis_server: RedisServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        configure(celery_broker_url=f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
+        request("warm-up")
+        with redis_server.client as client:
+            client.delete("approval_mail:{store}:wake", "approval_mail:{store}:urgent")
+        assert timed(request) is Receipt.ACCEPTED
+    assert pending(redis_server) == 2
+
+
+def test_a_broker_that_refuses_does_not_fail_the_hook(
+    configure: Configure, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure(celery_broker_url=f"redis://127.0.0.1:{free_port()}/0")
+    assert timed(request) is Receipt.ACCEPTED
+    assert "Gather could not be woken" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"-LOADING Redis is loading the dataset in memory\r\n",
+        b"-WRONGPASS invalid username-password pair or user is disabled.\r\n",
+        b"-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+        b"-READONLY You can't write against a read only replica.\r\n",
+        b"-NOPERM this user has no permissions to run the 'evalsha' command\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    ],
+)
+def test_whatever_redis_answers_the_event_is_kept(configure: Configure, answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def talk() -> None:
+            while True:
+                try:
+                    peer, _ = listener.accept()
+                except OSError:
+                    return
+                with peer:
+                    while peer.recv(4096):
+                        peer.sendall(answer)
+
+        threading.Thread(target=talk, daemon=True).start()
+        configure(redis_url=f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
+        assert timed(request) is Receipt.SPOOLED
+        for path in services.spool().paths():
+            path.unlink()
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_full_redis_spools_and_takes_the_events_when_it_has_room(
+    configure: Configure, redis_server: RedisServer
+) -> None:
+    configure()
+    request("before")
+    with redis_server.client as client:
+        client.config_set("maxmemory", 1)
+        assert timed(lambda: request("during")) is Receipt.SPOOLED
+        client.config_set("maxmemory", 0)
+    wait_for(lambda: pending(redis_server) == 2)
+
+
+def test_a_write_whose_reply_was_lost_is_the_same_event_once(configure: Configure, redis_server: RedisServer) -> None:
+    """A proxy passes the write on, then drops the reply and the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dropped = threading.Event()
+
+        def relay(peer: socket.socket, upstream: socket.socket) -> None:
+            with peer, upstream:
+                while data := peer.recv(65536):
+                    upstream.sendall(data)
+                    reply = upstream.recv(65536)
+                    if b"git_commit" in data and b"NOSCRIPT" not in reply and not dropped.is_set():
+                        dropped.set()
+                        return
+                    peer.sendall(reply)
+
+        def accept() -> None:
+            while True:
+                try:
+                    peer, _ = listener.accept()
+                except OSError:
+                    return
+                upstream = socket.create_connection(("127.0.0.1", redis_server.port))
+                threading.Thread(target=relay, args=(peer, upstream), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        configure(redis_url=f"redis://127.0.0.1:{listener.getsockname()[1]}/0", celery_broker_url=redis_server.url)
+        assert request() in (Receipt.ACCEPTED, Receipt.SPOOLED)
+        assert dropped.is_set()
+        wait_for(lambda: services.spool().paths() == [])
+        assert pending(redis_server) == 1
+        services.configure(None)
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_stale_pooled_connection_is_no_reason_to_spool(configure: Configure, own_redis: RedisServer) -> None:
+    configure(redis_url=own_redis.url)
+    assert request("before") is Receipt.ACCEPTED
+    own_redis.kill()
+    own_redis.start()
+    assert request("after") is Receipt.ACCEPTED
+
+
+def test_neither_redis_nor_disk_is_told_and_does_not_raise(
+    configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    configure(redis_url=f"redis://127.0.0.1:{free_port()}/0", spool_dir=tmp_path / "file")
+    assert [timed(lambda n=n: request(f"r{n}")) for n in range(3)] == [Receipt.REFUSED] * 3  # type: ignore[misc]
+    assert caplog.text.count("Event lost") == 1
+
+
+def test_invalid_settings_are_one_log_line_and_events_are_spooled(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, configure: Configure
+) -> None:
+    monkeypatch.setenv("NOTIFICATION_ENABLED", "true")
+    monkeypatch.setenv("SMTP_PORT", "not a port")
+    monkeypatch.setenv("NOTIFICATION_SPOOL_DIR", str(tmp_path / "spool"))
+    services.configure(None)
+    assert [request(f"r{n}") for n in range(3)] == [Receipt.SPOOLED] * 3
+    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1
+    assert "SMTP_PORT=not a port" in errors[0]
+    assert len(services.spool().paths()) == 3
+
+
+def test_a_doubtful_enabled_setting_spools_rather_than_drops(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, configure: Configure
+) -> None:
+    monkeypatch.setenv("NOTIFICATION_ENABLED", "ture")
+    monkeypatch.setenv("NOTIFICATION_SPOOL_DIR", str(tmp_path / "spool"))
+    services.configure(None)
+    assert request() is Receipt.SPOOLED
+
+
+def test_threads_may_share_the_hooks(configure: Configure, redis_server: RedisServer) -> None:
+    configure()
+    with ThreadPoolExecutor(16) as pool:
+        receipts = list(pool.map(lambda n: request(f"r{n}"), range(300)))
+    assert set(receipts) == {Receipt.ACCEPTED}
+    assert pending(redis_server) == 300
+
+
+def test_a_running_event_loop_may_call_the_hooks(configure: Configure, redis_server: RedisServer) -> None:
+    configure()
+
+    async def handler(n: int) -> Receipt:
+        return request(f"r{n}")
+
+    async def serve() -> list[Receipt]:
+        return list(await asyncio.gather(*(handler(n) for n in range(20))))
+
+    assert set(asyncio.run(serve())) == {Receipt.ACCEPTED}
+
+
+FORKING = """
+import os, sys
+from approval_mail import hooks
+
+def tell(name):
+    return hooks.approval_requested(request_id=name, user_id="u", tool_name="t")
+
+assert tell("parent") == "accepted"
+children = []
+for child in range(4):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(any(tell(f"{child}-{n}") != "accepted" for n in range(50)))
+    children.append(pid)
+mine = [tell(f"parent-{n}") for n in range(50)]
+assert set(mine) == {"accepted"}, mine
+assert not any(os.waitpid(pid, 0)[1] for pid in children)
+"""
+
+
+def test_web_workers_forked_after_first_use_have_their_own_connections(
+    configure: Configure, redis_server: RedisServer, settings: dict[str, str]
+) -> None:
+    with redis_server.client as client:
+        before = client.info("stats")["total_connections_received"]
+        subprocess.run([sys.executable, "-c", FORKING], env={**settings, "NOTIFICATION_BATCH_SIZE": "7"}, check=True)
+        assert client.info("stats")["total_connections_received"] - before >= 5
+    assert pending(redis_server) == 1 + 4 * 50 + 50
+    with redis_server.client as client:
+        for message in client.lrange("approval_mail", 0, -1):
+            assert json.loads(message)["headers"]["task"] == "approval_mail.gather"
+
+
+def test_importing_the_hooks_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from approval_mail import hooks; "
+        "print([m for m in ('jinja2', 'smtplib', 'css_inline', 'flower', 'fastapi', 'aiosmtpd', 'celery.bin', "
+        "'approval_mail.tasks', 'approval_mail.cli') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_app_is_nobodys_default(configure: Configure) -> None:
+    from celery import current_app
+
+    assert current_app.main != "approval_mail"
+    assert celery.app.main == "approval_mail"
+
+
+def test_delay_from_a_host_is_bounded_when_the_broker_is_gone(configure: Configure) -> None:
+    from approval_mail.tasks import notify
+
+    configure(redis_url=f"redis://127.0.0.1:{free_port()}/0")
+    for _ in range(2):  # The first call also pays for imports.
+        started = time.perf_counter()
+        with pytest.raises(Exception, match="refused"):
+            notify.delay("approval_requested", {})
+    assert time.perf_counter() - started < BOUND
