@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from approval_mail.recording import Recorder
 from approval_mail.settings import Loaded, Settings
 from approval_mail.spool import Spool
-from approval_mail.store import EventStore, hook_client, worker_client
+from approval_mail.store import EventStore, hook_client, operator_client, worker_client
 
 if TYPE_CHECKING:
     from approval_mail.delivery import Delivery
@@ -34,14 +34,12 @@ def configure(settings: Settings | None) -> None:
 
 @cache
 def loaded() -> Loaded:
-    """The settings with what is wrong with them, read once; each problem and warning is logged once."""
+    """The settings with what is wrong with them, read once; each warning is logged once."""
     if _configured is not None:
         return Loaded(_configured, frozenset(), (), ())
     found = Settings.load()
     for warning in found.warnings:
         logger.warning("%s", warning)
-    if found.problems:
-        logger.error("The settings cannot be used, events are spooled: %s", "; ".join(found.problems))
     return found
 
 
@@ -59,14 +57,23 @@ def spool() -> Spool:
 def recorder(wake: Callable[[float], object]) -> Recorder:
     """What hooks record with: a client that gives up soon, and the spool."""
     usable = loaded().usable
+    if loaded().problems:
+        logger.error("The settings cannot be used, events are spooled: %s", "; ".join(loaded().problems))
     return Recorder(_store(usable, hook_client(usable.redis_url)), spool(), loaded(), wake)
 
 
 @cache
 def store() -> EventStore:
-    """The store as workers and operators use it: a client that is patient."""
+    """The store as workers use it: a client that outlasts a restart of Redis."""
     found = settings()
     return _store(found, worker_client(found.redis_url))
+
+
+@cache
+def operator_store() -> EventStore:
+    """The store as a person at a terminal uses it: a client that says soon what is wrong."""
+    found = settings()
+    return _store(found, operator_client(found.redis_url))
 
 
 def _store(found: Settings, client: object) -> EventStore:
@@ -118,7 +125,7 @@ def delivery() -> Delivery:
 
 def forget_connections() -> None:
     """Make everything that holds a connection anew at its next use: a forked child needs its own."""
-    for made in (recorder, store, mailer, delivery):
+    for made in (recorder, store, operator_store, mailer, delivery):
         made.cache_clear()
 
 

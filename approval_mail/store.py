@@ -55,6 +55,17 @@ def worker_client(url: str) -> redis.Redis:
     )
 
 
+def operator_client(url: str) -> redis.Redis:
+    """A client for a person who waits: 5 s for each step, one more try on a stale connection."""
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=5,
+        socket_connect_timeout=5,
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """What became of a hook's write."""

@@ -85,5 +85,6 @@ def environment(redis_server: RedisServer, smtp: SMTPServer, folder: Path) -> di
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(smtp.port),
         "NOTIFICATION_SPOOL_DIR": str(folder / "spool"),
+        "NOTIFICATION_BATCH_TIMEOUT": "0.3",
         "PYTHONUNBUFFERED": "1",
     }

@@ -126,7 +126,7 @@ def _templates() -> str:
 
 
 def _redis() -> str:
-    found = services.store().server()
+    found = services.operator_store().server()
     if found["maxmemory"] and found["maxmemory_policy"] != "noeviction":
         raise _Trouble(
             f"{found['name']} evicts keys when its memory is full (maxmemory-policy {found['maxmemory_policy']})",
@@ -143,7 +143,7 @@ def _worker() -> str:
 
 
 def _beat() -> str:
-    ago = services.store().count().beat_seconds_ago
+    ago = services.operator_store().count().beat_seconds_ago
     alive = max(_BEAT_ALIVE, 3 * services.settings().batch_timeout)
     if ago is None or ago > alive:
         seen = "no gather of beat's was ever run" if ago is None else f"beat's last gather ran {ago:.0f} s ago"
@@ -160,7 +160,7 @@ def _smtp() -> str:
     if refusals:
         said = "; ".join(f"{address}: {reply}" for address, reply in refusals.items())
         raise _Trouble(f"{mailer.channel} would not take a mail: {said}", "mend EMAIL_FROM, EMAIL_TO or the server")
-    counts = services.store().count()
+    counts = services.operator_store().count()
     held = f"; held since {counts.held_since:%H:%M:%S} UTC, probed within a minute" if counts.held_since else ""
     return f"{mailer.channel} would take mails for {len(settings.email_to)} recipients{held}"
 

@@ -36,7 +36,7 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON.")
 @as_json_option
 def list_dead(as_json: bool) -> None:
     """One row per dead mail."""
-    mails = list(services.store().dead())
+    mails = list(services.operator_store().dead())
     if as_json:
         click.echo(json.dumps([_row(mail) for mail in mails]))
         return
@@ -68,7 +68,7 @@ def retry(event_ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Try dead mails again, with recipients resolved anew; who was sent the event already is skipped."""
     mails = _chosen(event_ids, everything)
     ids = list(dict.fromkeys(mail.event_id for mail in mails))
-    reopened = sum(services.store().revive(event_id) for event_id in ids)
+    reopened = sum(services.operator_store().revive(event_id) for event_id in ids)
     wake_gather(0)
     _answer("reopened", reopened, len(ids), as_json)
 
@@ -83,14 +83,14 @@ def discard(event_ids: tuple[str, ...], everything: bool, yes: bool, as_json: bo
     ids = list(dict.fromkeys(mail.event_id for mail in mails))
     if not yes:
         click.confirm(f"Discard {len(mails)} dead mails of {len(ids)} events?", abort=True, err=True)
-    discarded = sum(services.store().discard(event_id, reason="discarded by an operator") for event_id in ids)
+    discarded = sum(services.operator_store().discard(event_id, reason="discarded by an operator") for event_id in ids)
     _answer("discarded", discarded, len(ids), as_json)
 
 
 def _chosen(event_ids: tuple[str, ...], everything: bool) -> list[DeadMail]:
     if bool(event_ids) == everything:
         raise click.UsageError("name the events by their EVENT_ID, or all of them with --all")
-    mails = list(services.store().dead(event_ids or None))
+    mails = list(services.operator_store().dead(event_ids or None))
     unknown = set(event_ids) - {mail.event_id for mail in mails}
     if unknown:
         click.echo(f"no dead mail of {', '.join(sorted(unknown))}: see approval-mail dead list", err=True)

@@ -21,7 +21,7 @@ def command(as_json: bool) -> None:
 
 def _status() -> dict[str, Any]:
     settings = services.settings()
-    counts = services.store().count()
+    counts = services.operator_store().count()
     return {
         "enabled": settings.enabled,
         "pending": counts.pending,

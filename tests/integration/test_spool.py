@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import stat
 from datetime import datetime, timezone
 from pathlib import Path
@@ -62,13 +61,6 @@ def test_a_file_that_is_no_event_is_set_aside_and_named(tmp_path: Path, caplog: 
     assert [found.nonce for found in spool.events()] == ["n"]
     assert (tmp_path / "1-bad.bad").exists()
     assert "1-bad.json is not an event" in caplog.text
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(SpoolUnavailable, match="cannot be written: Permission denied"):
-        Spool(tmp_path).write(event(), nonce="n")
 
 
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+# `make demo` and `make test` set up what they need by themselves, once, in .venv.
+PYTHON ?= python3
+PACKAGING := setup.cfg setup.py pyproject.toml
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check clean
+
+demo: .venv/demo.stamp
+	.venv/bin/approval-mail demo
+
+test: .venv/test.stamp
+	.venv/bin/pytest
+
+check: .venv/dev.stamp
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+
+.venv/%.stamp: .venv/bin/python $(PACKAGING)
+	@echo "Installing what '$*' needs into .venv ..."
+	$(PIP) --editable '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,223 @@
+"""From hook to inbox, through real Celery processes."""
+
+from __future__ import annotations
+
+import collections
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.acceptance.conftest import Start
+from tests.rig.programs import Program
+from tests.rig.redis_server import RedisServer
+from tests.rig.smtp_server import SMTPServer
+from tests.rig.waiting import wait_for
+
+Emit = Callable[..., list[str]]
+Status = Callable[[], dict[str, int]]
+
+
+def let_leases_run_out(client: redis.Redis) -> None:
+    """What 45 seconds would do, by the store's clock."""
+    for event_id in client.zrange("approval_mail:{store}:claimed", 0, -1):
+        client.zadd("approval_mail:{store}:claimed", {event_id: 1}, xx=True)
+
+
+def test_the_four_events_become_four_mails(start: Start, emit: Emit, smtp: SMTPServer, status: Status) -> None:
+    start("worker").ready()
+    start("beat")
+    kinds = ("approval_requested", "approval_timeout", "approval_approved", "approval_rejected")
+    assert emit([(kind, f"{kind}-id") for kind in kinds]) == ["accepted"] * 4
+    wait_for(lambda: status() == {"sent": 4})
+    assert sorted(mail.subject for mail in smtp.mails) == [
+        "[거부됨] git_commit 도구",
+        "[승인 필요] git_commit 도구",
+        "[승인됨] git_commit 도구",
+        "[타임아웃] git_commit 승인 요청",
+    ]
+
+
+def test_ten_outcomes_leave_as_one_batch_at_once_and_no_beat_is_needed(
+    start: Start, emit: Emit, smtp: SMTPServer, status: Status, settings: dict[str, str]
+) -> None:
+    settings["NOTIFICATION_BATCH_TIMEOUT"] = "3600"
+    worker = start("worker", "--concurrency=2").ready()
+    emit([("approval_approved", f"r{n}") for n in range(10)])
+    worker.wait_for_line("Batches done: 1 batches, 10 sent, 0 deferred, 0 dead, 0 suppressed in")
+    assert status() == {"sent": 10}
+    assert smtp.connections == 1
+
+
+def test_an_outcome_alone_leaves_after_the_batch_timeout_without_beat(start: Start, emit: Emit, status: Status) -> None:
+    start("worker").ready()
+    emit([("approval_approved", "alone")])
+    wait_for(lambda: status() == {"sent": 1}, seconds=5)
+
+
+def test_what_came_in_while_no_worker_ran_is_sent_when_one_starts(start: Start, emit: Emit, status: Status) -> None:
+    emit([("approval_approved", "early")])
+    start("worker").ready()
+    wait_for(lambda: status() == {"sent": 1}, seconds=10)
+
+
+def test_notify_is_the_hook_run_in_a_worker_and_answers_the_receipt(
+    start: Start, settings: dict[str, str], tmp_path: Path, status: Status
+) -> None:
+    start("worker").ready()
+    code = (
+        "from approval_mail.tasks import notify\n"
+        "data = {'request_id': 'r1', 'user_id': 'kim', 'tool_name': 'git_commit'}\n"
+        "for _ in range(2): print(notify.delay('approval_requested', data).get(timeout=20))"
+    )
+    caller = Program(sys.executable, "-c", code, folder=tmp_path, settings=settings, name="caller")
+    caller.process.wait(40)
+    assert caller.output() == "accepted\nduplicate\n"
+    wait_for(lambda: status() == {"sent": 1})
+
+
+def test_workers_drain_what_was_recorded_while_notifications_are_switched_off(
+    start: Start, emit: Emit, status: Status
+) -> None:
+    emit([("approval_approved", "r1")])
+    start("worker", NOTIFICATION_ENABLED="false").ready()
+    wait_for(lambda: status() == {"sent": 1})
+
+
+def test_a_greylisted_mail_is_sent_by_a_quick_retry(start: Start, emit: Emit, smtp: SMTPServer, status: Status) -> None:
+    smtp.on("rcpt", "451 greylisted", times=1)
+    worker = start("worker").ready()
+    emit([("approval_requested", "r1")])
+    wait_for(lambda: status() == {"sent": 1})
+    assert len(smtp.mails) == 1
+    first, second = (command for command in smtp.commands if command.startswith("rcpt"))
+    assert first == second
+    worker.wait_for_line("Batches done: 1 batches, 1 sent, 0 deferred")
+
+
+def test_a_killed_worker_group_loses_nothing_and_doubles_at_most_what_was_in_flight(
+    start: Start, emit: Emit, smtp: SMTPServer, status: Status, client: redis.Redis, tmp_path: Path
+) -> None:
+    """kill -9 of the whole group in the middle of 300 events, then a new worker."""
+    smtp.journal = tmp_path / "journal"
+    smtp.slowness = 0.01
+    killed = start("worker", "--concurrency=2").ready()
+    events = [("approval_approved", f"r{n}") for n in range(300)]
+    assert set(emit(events)) == {"accepted"}
+    wait_for(lambda: len(smtp.mails) >= 60)
+    killed.kill()
+    at_kill = len(smtp.mails)
+    assert at_kill < 300
+    assert status()["claimed"] > 0
+
+    let_leases_run_out(client)
+    start("worker", "--concurrency=2").ready()
+    start("beat")
+    wait_for(lambda: status() == {"sent": 300}, seconds=60)
+
+    copies = collections.Counter((tmp_path / "journal").read_text().splitlines())
+    assert len(copies) == 300
+    doubled = sum(count - 1 for count in copies.values())
+    print(f"300 events: 300 sent, {at_kill} before the kill, 0 lost, {doubled} sent twice")
+    assert doubled <= 2, "at most one mail in flight for each of the two processes"
+    assert len({mail.message_id for mail in smtp.mails}) == 300
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_retry_that_waits_survives_the_end_of_its_worker(
+    start: Start, emit: Emit, smtp: SMTPServer, status: Status, client: redis.Redis, how: signal.Signals
+) -> None:
+    smtp.on("rcpt", "451 greylisted", times=1)
+    worker = start("worker").ready()
+    emit([("approval_requested", "r1")])
+    worker.wait_for_line("Not accepted ApprovalEvent(approval_requested, r1)")
+    if how is signal.SIGTERM:
+        assert worker.stop() == 0
+    else:
+        worker.kill()
+        let_leases_run_out(client)
+    start("worker").ready()
+    start("beat")
+    wait_for(lambda: status() == {"sent": 1}, seconds=20)
+    assert len(smtp.mails) == 1
+
+
+@pytest.fixture
+def redis_server(own_redis: RedisServer) -> RedisServer:
+    """These tests kill workers: each has a server, and so a queue, of its own."""
+    return own_redis
+
+
+def test_a_worker_that_holds_a_countdown_survives_a_killed_redis(
+    start: Start, emit: Emit, smtp: SMTPServer, status: Status, redis_server: RedisServer
+) -> None:
+    smtp.on("rcpt", "451 greylisted", times=1)
+    worker = start("worker").ready()
+    emit([("approval_requested", "r1")])
+    worker.wait_for_line("Not accepted ApprovalEvent(approval_requested, r1)")
+    redis_server.kill()
+    worker.wait_for_line("Trying again in")
+    redis_server.start()
+    with redis_server.client as client:
+        let_leases_run_out(client)
+    emit([("approval_requested", "r2")])
+    start("beat")
+    wait_for(lambda: status() == {"sent": 2}, seconds=40)
+    assert worker.process.poll() is None
+    assert len({mail.message_id for mail in smtp.mails}) == 2
+
+
+def test_the_worker_and_beat_refuse_bad_settings_with_every_problem(start: Start) -> None:
+    for program in ("worker", "beat"):
+        refused = start(program, SMTP_PORT="x", NOTIFICATION_ENABLED="ture", SMTP_PASSWORD="hunter2")
+        assert refused.process.wait(20) == 2
+        lines = refused.output().splitlines()
+        assert lines[0].startswith("NOTIFICATION_ENABLED=ture (the environment)")
+        assert lines[1].startswith("SMTP_PORT=x (the environment)")
+        assert len(lines) == 3
+        assert "hunter2" not in refused.output()
+
+
+HOST = """
+from celery import Celery
+host = Celery("host", broker="{broker}", set_as_current=True)
+from approval_mail import hooks
+
+@host.task(name="host.task")
+def task():
+    pass
+
+task.delay()
+print(hooks.approval_requested(request_id="r1", user_id="kim", tool_name="git_commit"))
+from celery import current_app
+assert current_app.main == "host"
+"""
+
+
+def test_a_host_with_a_celery_app_and_a_celeryconfig_of_its_own_keeps_them(
+    start: Start, settings: dict[str, str], tmp_path: Path, redis_server: RedisServer, status: Status
+) -> None:
+    broker = redis_server.url.replace("/0", "/5")
+    (tmp_path / "celeryconfig.py").write_text('broker_url = "redis://127.0.0.1:1/0"\ntask_default_queue = "wrong"\n')
+    (tmp_path / "host.py").write_text(HOST.format(broker=broker))
+    caller = Program(sys.executable, "host.py", folder=tmp_path, settings=settings, name="host")
+    assert caller.process.wait(30) == 0, caller.output()
+    assert caller.output() == "accepted\n"
+    with redis.Redis.from_url(broker) as client:
+        assert client.llen("celery") == 1
+        assert client.llen("approval_mail") == 0
+    start("worker").ready()
+    wait_for(lambda: status() == {"sent": 1})
+
+
+def test_every_line_of_a_batch_is_told_once(start: Start, emit: Emit, status: Status) -> None:
+    worker = start("worker").ready()
+    emit([("approval_requested", f"abc1234{n}") for n in range(3)])
+    wait_for(lambda: status() == {"sent": 3})
+    worker.wait_for_line("Batches done", times=1)
+    told = re.findall(r"Notification sent for ApprovalEvent\(approval_requested, abc1234\d\)", worker.output())
+    assert sorted(told) == [f"Notification sent for ApprovalEvent(approval_requested, abc1234{n})" for n in range(3)]
