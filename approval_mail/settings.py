@@ -9,124 +9,15 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
 
+from approval_mail import parsers
 from approval_mail.errors import InvalidSettings
-from approval_mail.events import MAX_RECIPIENTS, is_address, split_addresses, split_sender
 from approval_mail.timing import MAX_SMTP_TIMEOUT
 
 #: Languages that have mail templates; each but the first has a folder of its name.
 LANGUAGES = ("ko", "en")
-
-_TRUE = frozenset(("true", "1", "yes", "on"))
-_FALSE = frozenset(("false", "0", "no", "off"))
-
-
-# Parsers: text to value. Each raises ValueError with the rule that the text breaks.
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() in _TRUE:
-        return True
-    if text.lower() in _FALSE:
-        return False
-    raise ValueError("use true or false")
-
-
-def _number(low: float, high: float, kind: type[int] | type[float], unit: str) -> Callable[[str], Any]:
-    def parse(text: str) -> int | float:
-        rule = f"use a {'whole ' if kind is int else ''}number from {low:g} to {high:g}{unit}"
-        try:
-            value = kind(text)
-        except ValueError as error:
-            raise ValueError(rule) from error
-        if not low <= value <= high:
-            raise ValueError(rule)
-        return value
-
-    return parse
-
-
-def _host(text: str) -> str:
-    if any(character.isspace() or character in "/@:" for character in text) and text.count(":") < 2:
-        raise ValueError("use a host name or an IP address alone; the port goes to SMTP_PORT")
-    return text
-
-
-def _sender(text: str) -> str:
-    if split_sender(text) is None:
-        raise ValueError("use one address, name@example.com or Name <name@example.com>")
-    return text
-
-
-def _recipients(text: str) -> tuple[str, ...]:
-    addresses = split_addresses(text)
-    for address in addresses:
-        if not is_address(address):
-            raise ValueError("use addresses like name@example.com, comma separated")
-    if not 1 <= len(addresses) <= MAX_RECIPIENTS:
-        raise ValueError(f"use 1 to {MAX_RECIPIENTS} addresses")
-    return tuple(addresses)
-
-
-def _ascii(text: str) -> str:
-    if not text.isascii():
-        raise ValueError("use ASCII characters; smtplib sends no others at login")
-    return text
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"use {' or '.join(choices)}")
-        return text
-
-    return parse
-
-
-def _zone(text: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(text)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError("use a zone of the IANA database such as Asia/Seoul") from error
-
-
-def _folder(text: str) -> Path:
-    path = Path(text).expanduser()
-    if not path.is_dir():
-        raise ValueError("use a folder that exists")
-    return path
-
-
-def _file(text: str) -> Path:
-    path = Path(text).expanduser()
-    if not path.is_file():
-        raise ValueError("use a file that exists")
-    return path
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
-def _redis_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        sound = parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port > 0)
-    except ValueError:
-        sound = False
-    if not sound:
-        raise ValueError("use redis://host:port/database, rediss:// or unix://")
-    return text
-
-
-def _broker_url(text: str) -> str:
-    if "://" not in text:
-        raise ValueError("use a URL such as redis://host:6379/1 or amqp://host//")
-    return text
 
 
 def _state_folder() -> Path:
@@ -151,36 +42,36 @@ def _setting(name: str, parse: Callable[[str], Any], default: Any = None, *, sec
 class Settings:
     """Every setting with its default; one row each, and `load` reads them all."""
 
-    enabled: bool = _setting("NOTIFICATION_ENABLED", _boolean, False)
-    smtp_host: str = _setting("SMTP_HOST", _host, "localhost")
-    smtp_port: int = _setting("SMTP_PORT", _number(1, 65535, int, ""), 587)
+    enabled: bool = _setting("NOTIFICATION_ENABLED", parsers.boolean, False)
+    smtp_host: str = _setting("SMTP_HOST", parsers.host, "localhost")
+    smtp_port: int = _setting("SMTP_PORT", parsers.number(1, 65535, int, ""), 587)
     #: True: required. False: none. None: required on 465 and 587, elsewhere when offered.
-    smtp_use_tls: bool | None = _setting("SMTP_USE_TLS", _boolean)
-    smtp_tls_ca_file: Path | None = _setting("SMTP_TLS_CA_FILE", _file)
-    smtp_user: str = _setting("SMTP_USER", _ascii, "")
-    smtp_password: str = _setting("SMTP_PASSWORD", _ascii, "", secret=True, repr=False)
+    smtp_use_tls: bool | None = _setting("SMTP_USE_TLS", parsers.boolean)
+    smtp_tls_ca_file: Path | None = _setting("SMTP_TLS_CA_FILE", parsers.existing_file)
+    smtp_user: str = _setting("SMTP_USER", parsers.ascii, "")
+    smtp_password: str = _setting("SMTP_PASSWORD", parsers.ascii, "", secret=True, repr=False)
     #: Seconds; the total deadline of one SMTP step.
-    smtp_timeout: float = _setting("SMTP_TIMEOUT", _number(0.1, MAX_SMTP_TIMEOUT, float, " seconds"), 10.0)
-    email_from: str = _setting("EMAIL_FROM", _sender, "admin@localhost")
-    email_to: tuple[str, ...] = _setting("EMAIL_TO", _recipients, ("operator@localhost",))
+    smtp_timeout: float = _setting("SMTP_TIMEOUT", parsers.number(0.1, MAX_SMTP_TIMEOUT, float, " seconds"), 10.0)
+    email_from: str = _setting("EMAIL_FROM", parsers.sender, "admin@localhost")
+    email_to: tuple[str, ...] = _setting("EMAIL_TO", parsers.recipients, ("operator@localhost",))
     #: Events.
-    batch_size: int = _setting("NOTIFICATION_BATCH_SIZE", _number(1, 1000, int, " events"), 10)
+    batch_size: int = _setting("NOTIFICATION_BATCH_SIZE", parsers.number(1, 1000, int, " events"), 10)
     #: Seconds.
-    batch_timeout: float = _setting("NOTIFICATION_BATCH_TIMEOUT", _number(0.1, 3600, float, " seconds"), 5.0)
+    batch_timeout: float = _setting("NOTIFICATION_BATCH_TIMEOUT", parsers.number(0.1, 3600, float, " seconds"), 5.0)
     #: Seconds; the longest that an urgent event waits to be gathered.
-    urgent_timeout: float = _setting("NOTIFICATION_URGENT_TIMEOUT", _number(0, 60, float, " seconds"), 1.0)
+    urgent_timeout: float = _setting("NOTIFICATION_URGENT_TIMEOUT", parsers.number(0, 60, float, " seconds"), 1.0)
     #: Seconds until an undelivered event is dead.
-    max_age: float = _setting("NOTIFICATION_MAX_AGE", _number(1, 30 * 86400, float, " seconds"), 86400.0)
+    max_age: float = _setting("NOTIFICATION_MAX_AGE", parsers.number(1, 30 * 86400, float, " seconds"), 86400.0)
     #: Days that finished events stay as history.
-    history_days: float = _setting("NOTIFICATION_HISTORY_DAYS", _number(0.01, 3650, float, " days"), 7.0)
-    template_dir: Path | None = _setting("NOTIFICATION_TEMPLATE_DIR", _folder)
-    language: str = _setting("NOTIFICATION_LANGUAGE", _one_of(*LANGUAGES), LANGUAGES[0])
+    history_days: float = _setting("NOTIFICATION_HISTORY_DAYS", parsers.number(0.01, 3650, float, " days"), 7.0)
+    template_dir: Path | None = _setting("NOTIFICATION_TEMPLATE_DIR", parsers.existing_folder)
+    language: str = _setting("NOTIFICATION_LANGUAGE", parsers.one_of(*LANGUAGES), LANGUAGES[0])
     #: Zone in which mails show times; None: the system's.
-    timezone: tzinfo | None = _setting("NOTIFICATION_TIMEZONE", _zone)
-    spool_dir: Path = _setting("NOTIFICATION_SPOOL_DIR", _path, default_factory=_state_folder)
-    redis_url: str = _setting("REDIS_URL", _redis_url, "redis://localhost:6379/0", secret=True, repr=False)
-    celery_broker_url: str | None = _setting("CELERY_BROKER_URL", _broker_url, secret=True, repr=False)
-    celery_result_backend: str | None = _setting("CELERY_RESULT_BACKEND", _broker_url, secret=True, repr=False)
+    timezone: tzinfo | None = _setting("NOTIFICATION_TIMEZONE", parsers.zone)
+    spool_dir: Path = _setting("NOTIFICATION_SPOOL_DIR", parsers.path, default_factory=_state_folder)
+    redis_url: str = _setting("REDIS_URL", parsers.redis_url, "redis://localhost:6379/0", secret=True, repr=False)
+    celery_broker_url: str | None = _setting("CELERY_BROKER_URL", parsers.broker_url, secret=True, repr=False)
+    celery_result_backend: str | None = _setting("CELERY_RESULT_BACKEND", parsers.broker_url, secret=True, repr=False)
 
     @property
     def broker_url(self) -> str:

@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 import click
 
 from approval_mail import services
+from approval_mail.addresses import is_address, split_addresses
 from approval_mail.cli.sample import sample
 from approval_mail.errors import ChannelTrouble
-from approval_mail.events import is_address, split_addresses
 
 
 @click.command("send-test")

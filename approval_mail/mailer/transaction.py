@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from approval_mail.addresses import split_sender
 from approval_mail.errors import ChannelTrouble
-from approval_mail.events import split_sender
 from approval_mail.mailer.channel import Channel
 from approval_mail.mailer.trouble import (
     LOGIN_CODES,

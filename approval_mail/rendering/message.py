@@ -12,7 +12,8 @@ from email.mime.text import MIMEText
 from email.policy import compat32
 from email.utils import format_datetime, formataddr
 
-from approval_mail.events import ApprovalEvent, split_sender
+from approval_mail.addresses import split_sender
+from approval_mail.events import ApprovalEvent
 
 #: Characters. With these in the domain a Message-ID line is 77 characters long.
 MAX_ID_DOMAIN = 36

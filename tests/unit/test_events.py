@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from approval_mail.addresses import is_address, split_sender
 from approval_mail.errors import InvalidEvent, InvalidRecord
-from approval_mail.events import MAX_EVENT, MAX_NAME, MAX_TEXT, ApprovalEvent, is_address, split_sender
+from approval_mail.events import MAX_EVENT, ApprovalEvent
+from approval_mail.fields import MAX_NAME, MAX_TEXT
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 SEOUL = timezone(timedelta(hours=9))

@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from approval_mail.errors import TemplateFailed
-from approval_mail.events import EVENT_TYPES, MAX_EVENT, MAX_NAME, MAX_TEXT, ApprovalEvent
+from approval_mail.events import EVENT_TYPES, MAX_EVENT, ApprovalEvent
+from approval_mail.fields import MAX_NAME, MAX_TEXT
 from approval_mail.rendering import Content, Renderer, message_id
 from approval_mail.rendering.renderer import MAX_ARGUMENTS, MAX_SUBJECT
 

@@ -1,0 +1,31 @@
+"""Mail addresses, checked and split. Pure."""
+
+from __future__ import annotations
+
+import re
+from email.utils import parseaddr
+
+#: RFC 5321 section 4.1.2 without quoted local parts and address literals.
+_ADDRESS = re.compile(
+    r"(?=.{3,254}$)(?=[^@]{1,64}@)[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
+)
+
+
+def is_address(text: str) -> bool:
+    """Tell whether ``text`` is a bare ASCII mailbox, ``local@domain``, of RFC 5321 section 4.1.2."""
+    return _ADDRESS.fullmatch(text) is not None
+
+
+def split_sender(text: str) -> tuple[str, str] | None:
+    """Split ``Name <local@domain>`` or ``local@domain`` into name and address; None if neither."""
+    name, address = parseaddr(text)
+    plain = text.strip() == address or text.strip().endswith(f"<{address}>")
+    if not plain or not is_address(address) or not name.isprintable():
+        return None
+    return name, address
+
+
+def split_addresses(text: str) -> list[str]:
+    """Split comma separated addresses, dropping blanks and repeats; order is kept."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

@@ -1,0 +1,181 @@
+"""A host's data, read field by field: cleaned, cut, or refused with the field's name. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from dateutil.parser import isoparse
+
+from approval_mail.addresses import is_address, split_addresses
+from approval_mail.errors import InvalidEvent
+
+#: Characters. Longest request_id; it is part of Redis keys and of every log line.
+MAX_REQUEST_ID = 200
+#: Characters. Longest user_id, tool_name and responder_id; they go into subjects and are cut here.
+MAX_NAME = 200
+#: Characters. Longest text kept of a reason and of each text within the extra fields.
+MAX_TEXT = 4_000
+#: Addresses in ``email_to``.
+MAX_RECIPIENTS = 50
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]+")
+#: C0 and C1 controls but tab and line feed, bidirectional controls (they reorder what is read),
+#: byte order mark, line separators and lone surrogates.
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+class Fields:
+    """Reads one mapping field by field; each method raises InvalidEvent naming the field."""
+
+    _OWN = frozenset(
+        ("request_id", "user_id", "tool_name", "requested_at", "expires_at", "responder_id", "reason", "email_to")
+    )
+
+    def __init__(self, type_name: str, data: Mapping[str, Any], localise: Callable[[datetime], datetime]) -> None:
+        if not isinstance(data, Mapping):
+            raise InvalidEvent(
+                "data", f"{type_name}: the data is {_seen(data)}; pass a dict with request_id, user_id, tool_name"
+            )
+        self._type = type_name
+        self._data = data
+        self._localise = localise
+
+    def _refuse(self, field: str, fault: str) -> InvalidEvent:
+        return InvalidEvent(field, f"{self._type}: field '{field}' {fault}")
+
+    def text(self, field: str) -> str:
+        value = self._data.get(field)
+        if value is None:
+            return ""
+        if isinstance(value, bool) or not isinstance(value, (str, int, uuid.UUID)):
+            raise self._refuse(field, f"is {_seen(value)}; pass text")
+        if isinstance(value, int) and value.bit_length() > _MAX_INT_BITS:
+            raise self._refuse(field, "is a number that is too long; pass text")
+        return str(value).strip()
+
+    def request_id(self) -> str:
+        text = self._required("request_id")
+        if len(text) > MAX_REQUEST_ID or not _REQUEST_ID.fullmatch(text):
+            raise self._refuse(
+                "request_id",
+                f"is {_seen(text)}; pass 1 to {MAX_REQUEST_ID} printable ASCII characters without spaces",
+            )
+        return text
+
+    def prose(self, field: str) -> str:
+        """Free text of several lines, empty if it is not given."""
+        return _cut(clean(self.text(field)), MAX_TEXT)
+
+    def name(self, field: str, *, required: bool = True) -> str:
+        text = self._required(field) if required else self.text(field)
+        return _cut(" ".join(clean(text).split()), MAX_NAME)
+
+    def _required(self, field: str) -> str:
+        text = self.text(field)
+        if not text:
+            raise self._refuse(field, "is missing or empty; it is required")
+        return text
+
+    def time(self, field: str) -> datetime | None:
+        value = self._data.get(field)
+        if value is None or value == "":
+            return None
+        if isinstance(value, str):
+            try:
+                moment = isoparse(value.strip())
+                value = moment if moment.tzinfo else self._localise(moment)
+            except (ValueError, OverflowError) as error:
+                raise self._refuse(
+                    field, f"is {_seen(value)}; pass ISO 8601 text such as 2025-10-25T15:30:00+09:00"
+                ) from error
+        if not isinstance(value, datetime) or value.utcoffset() is None:
+            raise self._refuse(field, f"is {_seen(value)}; pass an aware datetime or ISO 8601 text")
+        if not 1 < value.year < 9999:
+            raise self._refuse(field, f"is {_seen(value)}; pass a year between 2 and 9998")
+        return value
+
+    def addresses(self, field: str) -> tuple[str, ...]:
+        value = self._data.get(field)
+        if value is None:
+            return ()
+        if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(item, str) for item in value):
+            value = ",".join(value)
+        if not isinstance(value, str):
+            raise self._refuse(field, f"is {_seen(value)}; pass addresses as a list or comma separated")
+        addresses = split_addresses(value)
+        for address in addresses:
+            if not is_address(address):
+                raise self._refuse(field, f"has {_seen(address)}, which is not an address like name@example.com")
+        if len(addresses) > MAX_RECIPIENTS:
+            raise self._refuse(field, f"has {len(addresses)} addresses; the most is {MAX_RECIPIENTS}")
+        return tuple(addresses)
+
+    def extra(self) -> dict[str, Any] | None:
+        extra = {}
+        for field, value in self._data.items():
+            if field in self._OWN:
+                continue
+            try:
+                extra[_key(field)] = _clean_json(value, depth=0)
+            except ValueError as error:
+                raise self._refuse(field, f"is not a JSON value: {error}") from error
+        return extra or None
+
+
+def clean(text: str) -> str:
+    """Put U+FFFD where a character could hide, reorder or break what a person reads."""
+    return _UNSAFE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+#: Bits. Python itself refuses to print integers of more than 4,300 digits.
+_MAX_INT_BITS = 1024
+#: Levels of lists and dicts within one extra field.
+_MAX_DEPTH = 20
+
+
+def _clean_json(value: Any, *, depth: int) -> Any:
+    """Clean and cut every text in a JSON value; raises ValueError for what JSON cannot hold."""
+    if isinstance(value, str):
+        return _cut(clean(value), MAX_TEXT)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > _MAX_INT_BITS:
+            raise ValueError("the number is too long")
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} has no JSON form")
+        return value
+    if depth >= _MAX_DEPTH:
+        raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
+    if isinstance(value, Mapping):
+        return {_key(key): _clean_json(item, depth=depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean_json(item, depth=depth + 1) for item in value]
+    raise ValueError(f"{_seen(value)} has no JSON form")
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ValueError(f"the key {_seen(key)} is not text")
+    return _cut(clean(key), MAX_NAME)
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit - 30]}… ({len(text) - limit + 30:,} more)"
+
+
+def _seen(value: Any) -> str:
+    """A short, printable form of a wrong value for an error message."""
+    if isinstance(value, str):
+        return ascii(value[:60]) + ("…" if len(value) > 60 else "")
+    shown = f" {value}" if isinstance(value, (bool, float, datetime)) else ""
+    return f"a {type(value).__name__}{shown}"

@@ -1,0 +1,116 @@
+"""The text of a setting to its value; each parser raises ValueError with the rule that the text breaks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from approval_mail.addresses import is_address, split_addresses, split_sender
+from approval_mail.fields import MAX_RECIPIENTS
+
+_TRUE = frozenset(("true", "1", "yes", "on"))
+_FALSE = frozenset(("false", "0", "no", "off"))
+
+
+def boolean(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError("use true or false")
+
+
+def number(low: float, high: float, kind: type[int] | type[float], unit: str) -> Callable[[str], Any]:
+    def parse(text: str) -> int | float:
+        rule = f"use a {'whole ' if kind is int else ''}number from {low:g} to {high:g}{unit}"
+        try:
+            value = kind(text)
+        except ValueError as error:
+            raise ValueError(rule) from error
+        if not low <= value <= high:
+            raise ValueError(rule)
+        return value
+
+    return parse
+
+
+def host(text: str) -> str:
+    if any(character.isspace() or character in "/@:" for character in text) and text.count(":") < 2:
+        raise ValueError("use a host name or an IP address alone; the port goes to SMTP_PORT")
+    return text
+
+
+def sender(text: str) -> str:
+    if split_sender(text) is None:
+        raise ValueError("use one address, name@example.com or Name <name@example.com>")
+    return text
+
+
+def recipients(text: str) -> tuple[str, ...]:
+    addresses = split_addresses(text)
+    for address in addresses:
+        if not is_address(address):
+            raise ValueError("use addresses like name@example.com, comma separated")
+    if not 1 <= len(addresses) <= MAX_RECIPIENTS:
+        raise ValueError(f"use 1 to {MAX_RECIPIENTS} addresses")
+    return tuple(addresses)
+
+
+def ascii(text: str) -> str:
+    if not text.isascii():
+        raise ValueError("use ASCII characters; smtplib sends no others at login")
+    return text
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"use {' or '.join(choices)}")
+        return text
+
+    return parse
+
+
+def zone(text: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(text)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError("use a zone of the IANA database such as Asia/Seoul") from error
+
+
+def existing_folder(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise ValueError("use a folder that exists")
+    return path
+
+
+def existing_file(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ValueError("use a file that exists")
+    return path
+
+
+def path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def redis_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError("use redis://host:port/database, rediss:// or unix://")
+    return text
+
+
+def broker_url(text: str) -> str:
+    if "://" not in text:
+        raise ValueError("use a URL such as redis://host:6379/1 or amqp://host//")
+    return text
