@@ -1,21 +1,19 @@
-"""The state of every event and mail, in Redis, changed by atomic scripts alone."""
+"""The state machine of events and mails; each method is one script."""
 
 from __future__ import annotations
 
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import resources
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.retry import Retry
 
 from approval_mail import timing
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
+from approval_mail.store.values import Claim, Counts, DeadMail, Recorded, Survey, Verdict, Work
 
 #: Tries of one mail whose outcome stays unknown (a dead worker, a lost reply after the final dot)
 #: before it is buried rather than risk another duplicate.
@@ -24,133 +22,6 @@ MAX_OPEN_TRIES = 3
 _CHUNK = 1_000
 #: Milliseconds. A wake-up that was asked for and did not come is asked for anew after this.
 _WAKE_LIFETIME = 5_000
-
-#: What redis-py raises when a command cannot be done: out of reach, refused, out of memory, read-only.
-StoreError = (redis.RedisError, OSError)
-
-
-def hook_client(url: str) -> redis.Redis:
-    """A client for hooks: 0.2 s for each step, one more try on a stale connection, none after a timeout."""
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=0.2,
-        socket_connect_timeout=0.2,
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-    )
-
-
-def worker_client(url: str) -> redis.Redis:
-    """A client for workers: retries for about 15 s, so that an accepted mail is settled across a restart of Redis."""
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=5,
-        socket_connect_timeout=5,
-        retry=Retry(
-            ExponentialBackoff(cap=3, base=0.1),
-            9,
-            supported_errors=(redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, OSError),
-        ),
-    )
-
-
-def operator_client(url: str) -> redis.Redis:
-    """A client for a person who waits: 5 s for each step, one more try on a stale connection."""
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=5,
-        socket_connect_timeout=5,
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What became of a hook's write."""
-
-    #: False: the event was recorded before, by another call.
-    new: bool
-    #: Seconds until gather must be woken; None: no wake-up is needed.
-    wake_in: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What a gather finds when it starts."""
-
-    #: Events that came back because their lease had run out.
-    rescued: int
-    due: int
-    claimed: int
-    #: ``open``; ``held``: claim nothing; ``probe``: claim one batch to try the channel with.
-    channel: str
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Events under one lease, for one task."""
-
-    token: str
-    event_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One event of a claim that has mails to send."""
-
-    event_id: str
-    record: str
-    #: Deferrals behind it; 0: round one.
-    rounds: int
-    recipients: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one try of one mail came to."""
-
-    #: ``sent``, ``dead``, ``failed`` (may pass), ``unknown`` (may have been accepted) or
-    #: ``unspent`` (not tried after all).
-    state: str
-    #: SMTP reply code, None where there was none.
-    code: int | None = None
-    #: The SMTP step, or ``render``.
-    phase: str = ""
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadMail:
-    """One mail that will not be tried again without an operator."""
-
-    event_id: str
-    type: str
-    request_id: str
-    recipient: str
-    reason: str
-    code: int | None
-    phase: str
-    attempts: int
-    failed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Events by state, each counted once, and how the pipeline is doing."""
-
-    pending: int
-    deferred: int
-    claimed: int
-    sent: int
-    dead: int
-    suppressed: int
-    oldest_pending_seconds: float | None
-    beat_seconds_ago: float | None
-    held_since: datetime | None
-    held_reason: str | None
-    held_next_step: str | None
 
 
 class EventStore:
@@ -202,7 +73,7 @@ class EventStore:
         self._prefix = f"{namespace}:{{store}}:"
         self._history = _ms(history)
         self._max_age = _ms(max_age)
-        folder = resources.files("approval_mail") / "scripts"
+        folder = resources.files("approval_mail.store") / "scripts"
         prelude = (folder / "prelude.lua").read_text("utf-8")
         self._scripts = {
             entry.name[:-4]: client.register_script(prelude + entry.read_text("utf-8"))

@@ -1,0 +1,21 @@
+"""The state of every event and mail, in Redis, changed by atomic scripts alone."""
+
+from approval_mail.store.clients import StoreError, hook_client, operator_client, worker_client
+from approval_mail.store.event_store import MAX_OPEN_TRIES, EventStore
+from approval_mail.store.values import Claim, Counts, DeadMail, Recorded, Survey, Verdict, Work
+
+__all__ = [
+    "MAX_OPEN_TRIES",
+    "Claim",
+    "Counts",
+    "DeadMail",
+    "EventStore",
+    "Recorded",
+    "StoreError",
+    "Survey",
+    "Verdict",
+    "Work",
+    "hook_client",
+    "operator_client",
+    "worker_client",
+]

@@ -1,0 +1,93 @@
+"""What the store answers, and what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a hook's write."""
+
+    #: False: the event was recorded before, by another call.
+    new: bool
+    #: Seconds until gather must be woken; None: no wake-up is needed.
+    wake_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a gather finds when it starts."""
+
+    #: Events that came back because their lease had run out.
+    rescued: int
+    due: int
+    claimed: int
+    #: ``open``; ``held``: claim nothing; ``probe``: claim one batch to try the channel with.
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Events under one lease, for one task."""
+
+    token: str
+    event_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One event of a claim that has mails to send."""
+
+    event_id: str
+    record: str
+    #: Deferrals behind it; 0: round one.
+    rounds: int
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one try of one mail came to."""
+
+    #: ``sent``, ``dead``, ``failed`` (may pass), ``unknown`` (may have been accepted) or
+    #: ``unspent`` (not tried after all).
+    state: str
+    #: SMTP reply code, None where there was none.
+    code: int | None = None
+    #: The SMTP step, or ``render``.
+    phase: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadMail:
+    """One mail that will not be tried again without an operator."""
+
+    event_id: str
+    type: str
+    request_id: str
+    recipient: str
+    reason: str
+    code: int | None
+    phase: str
+    attempts: int
+    failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Events by state, each counted once, and how the pipeline is doing."""
+
+    pending: int
+    deferred: int
+    claimed: int
+    sent: int
+    dead: int
+    suppressed: int
+    oldest_pending_seconds: float | None
+    beat_seconds_ago: float | None
+    held_since: datetime | None
+    held_reason: str | None
+    held_next_step: str | None
