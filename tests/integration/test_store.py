@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import redis
 
 from approval_mail.events import ApprovalEvent
 from approval_mail.store import MAX_OPEN_TRIES, Claim, EventStore, Verdict
+from tests.rig.redis_server import RedisServer
 from tests.rig.waiting import wait_for
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -437,6 +439,26 @@ def test_all_keys_share_one_slot_and_the_contracts_prefix(store: EventStore, cli
     store.hold(reason="x", next_step="y")
     assert client.keys("*")
     assert all(key.startswith("approval_mail:{store}:") for key in client.keys("*"))
+
+
+def test_the_scripts_run_on_a_cluster(tmp_path: Path) -> None:
+    """A node that owns every slot refuses a script that touches two of them."""
+    server = RedisServer(tmp_path, "--cluster-enabled", "yes").start()
+    try:
+        with server.client as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            wait_for(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")))
+            store = EventStore(client)
+            record(store, event("r1"))
+            record(store, event("r2"))
+            assert send(store, claim(store), SENT, REFUSED) == ["sent", "dead"]
+            store.revive("r2:approval_requested")
+            store.hold(reason="x", next_step="y")
+            store.postpone()
+            store.unhold()
+            assert states(store) == {"sent": 1, "pending": 1}
+    finally:
+        server.kill()
 
 
 def test_racing_claims_share_the_events_out(store: EventStore) -> None:

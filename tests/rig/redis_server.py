@@ -22,8 +22,9 @@ def free_port() -> int:
 class RedisServer:
     """Valkey with an append-only file in ``folder``; APPROVAL_MAIL_TEST_REDIS names another binary."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -38,7 +39,7 @@ class RedisServer:
     def start(self) -> RedisServer:
         binary = os.environ.get("APPROVAL_MAIL_TEST_REDIS") or str(get_binary_path())
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        options += ["--appendonly", "yes", "--save", ""]
+        options += ["--appendonly", "yes", "--save", "", *self.options]
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen([binary, *options], stdout=log, stderr=log, start_new_session=True)
         wait_for(self._answers, saying="redis answering")
