@@ -266,9 +266,9 @@ def test_an_event_with_a_deadline_ahead_waits_half_a_minute_at_the_most(store: E
     assert waits["r2"] >= 599_000
 
 
-def test_an_event_older_than_the_maximum_is_dead_with_its_last_reason(client: redis.Redis) -> None:
-    store = EventStore(client, max_age=0.001)
+def test_an_event_older_than_the_maximum_is_dead_with_its_last_reason(store: EventStore, client: redis.Redis) -> None:
     record(store, event())
+    client.hset("approval_mail:{store}:event:r1:approval_requested", "since", 1)
     held = claim(store)
     send(store, held, BUSY)
     assert store.defer(held.token, dict.fromkeys(held.event_ids, 30), reason="451 later") == (0, 1)
