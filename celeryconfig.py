@@ -69,8 +69,8 @@ beat_schedule = {
         "task": "approval_mail.gather",
         "schedule": _settings.batch_timeout,
         "kwargs": {"by_beat": True},
-        # A gather that no worker took in time is worth nothing: the next one does its work.
-        "options": {"expires": max(2 * _settings.batch_timeout, 10)},
+        # Those of a day without workers do not pile up further; shorter, a clock that is off would drop good ones.
+        "options": {"expires": 86400},
     },
 }
 #: Seconds that beat sleeps at the most.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Events. Most that are claimed at a time by all workers together; the rest stay pending, so that
-#: no lease runs out in Celery's queue. Whoever finishes a batch wakes gather for the next.
+#: Events. Most that are claimed at a time by all workers together.
 MAX_CLAIMED = 1_000
+#: Batches that are claimed at a time however slow the mail server is.
+ALWAYS_CLAIMED = 10
+#: What was finished lately (timing.LATELY), times this, can be sent before a lease runs out.
+_AHEAD = 2
 #: Tasks. A backlog is spread over at least this many, so that every worker slot gets some.
 _TASKS_WANTED = 8
 #: Batches. Most that one task carries: several in one task save Celery's cost per task.
@@ -23,16 +26,21 @@ class Plan:
     events_per_task: int
 
 
-def plan(*, due: int, claimed: int, batch_size: int) -> Plan:
-    """Decide how ``due`` events become tasks while ``claimed`` others are under way."""
-    room = min(due, max(MAX_CLAIMED, batch_size) - claimed)
+def plan(*, due: int, claimed: int, lately: int, batch_size: int) -> Plan:
+    """Decide how ``due`` events become tasks while ``claimed`` others are under way.
+
+    ``lately`` events were finished in the last seconds: no more is claimed than can be sent before
+    its lease would run out in Celery's queue. The rest stays pending; who finishes asks for more.
+    """
+    most = max(ALWAYS_CLAIMED * batch_size, min(_AHEAD * lately, MAX_CLAIMED))
+    room = min(due, most - claimed)
     if room <= 0:
         return Plan(tasks=0, events_per_task=batch_size)
-    batches = -(-room // batch_size)
+    batches = count(room, batch_size)
     per_task = max(1, min(batches // _TASKS_WANTED, _MAX_BATCHES_PER_TASK))
-    return Plan(tasks=-(-batches // per_task), events_per_task=per_task * batch_size)
+    return Plan(tasks=count(batches, per_task), events_per_task=per_task * batch_size)
 
 
-def count(events: int, batch_size: int) -> int:
-    """How many batches ``events`` gathered together make."""
-    return -(-events // batch_size)
+def count(items: int, size: int) -> int:
+    """How many groups of ``size`` hold all of ``items``."""
+    return -(-items // size)

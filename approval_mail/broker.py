@@ -9,6 +9,8 @@ from kombu.transport import redis as kombu_redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from approval_mail.bounded import BoundedConnection, BoundedSSLConnection
+
 
 class Channel(kombu_redis.Channel):
     """One more transport option, ``redis_retries``: how often redis-py itself tries a command again.
@@ -21,6 +23,8 @@ class Channel(kombu_redis.Channel):
     #: leave a worker dead without exiting. They come back by the visibility timeout, the events by
     #: their lease. `worker.py` switches it on for a warm shutdown.
     do_restore = False
+    connection_class = BoundedConnection
+    connection_class_ssl = BoundedSSLConnection
     redis_retries: int | None = None
     from_transport_options = (  # type: ignore[assignment]  # kombu's is inferred at a fixed length
         *kombu_redis.Channel.from_transport_options,

@@ -14,8 +14,12 @@ from celery import Celery
 
 from approval_mail import services
 from approval_mail.errors import InvalidSettings
+from approval_mail.store import WakeUp
 
 logger = logging.getLogger(__name__)
+
+#: A wake-up at once, beside those that the store keeps account of.
+NOW = WakeUp(0)
 
 _HERE = Path(__file__).parent
 #: The wheel carries celeryconfig.py inside the package, a checkout beside it. It is found by place: by
@@ -44,10 +48,16 @@ def reconfigure() -> None:
     app.config_from_object(_config())
 
 
-def wake_gather(seconds: float) -> None:
-    """Ask a worker to gather in so many seconds; a failure costs time, no event: beat's gather comes anyway."""
+def wake_gather(wake_up: WakeUp = NOW) -> None:
+    """Ask a worker to gather; a failure costs time, no event: beat's gather comes anyway."""
     try:
-        app.send_task("approval_mail.gather", countdown=seconds or None, ignore_result=True, retry=False)
+        app.send_task(
+            "approval_mail.gather",
+            kwargs={"due": wake_up.due},
+            countdown=wake_up.seconds or None,
+            ignore_result=True,
+            retry=False,
+        )
     except Exception as error:  # Each broker's library raises its own; none may reach the host.
         logger.warning("Gather could not be woken (%s: %s); beat's next one will do", type(error).__name__, error)
 

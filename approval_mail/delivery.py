@@ -27,6 +27,8 @@ class _Parcel:
     content: Content | None = None
     #: Mails that failed in a way that may pass, as recipient and reason.
     failed: dict[str, str] = field(default_factory=dict)
+    #: One of those may have been accepted after all: another try is put off, lest it be a duplicate.
+    doubtful: bool = False
     #: Mails whose try has ended, whatever came of it.
     tried: int = 0
 
@@ -72,7 +74,8 @@ class Delivery:
         """
         started = self._clock()
         parcels = list(self._open_parcels(claim, attempt))
-        if parcels:
+        # A claim that probes the channel does so even if all of it turns out to be moot.
+        if parcels or self._store.count().held_since:
             lease = Lease(self._store, claim, clock=self._clock)
             try:
                 with self._mailer.session(lease.keep) as session:
@@ -101,14 +104,18 @@ class Delivery:
         """Send mail after mail: one store call settles the last and marks the next."""
         settled: tuple[str, str, Verdict] | None = None
         spent: _Parcel | None = None
+        yielding = False
         for parcel in parcels:
             for recipient in parcel.work.recipients:
-                if self._clock() >= until:
+                if yielding or self._clock() >= until:
                     break
                 event_id = parcel.work.event_id
                 state, answer = self._store.settle(claim.token, settled=settled, upcoming=(event_id, recipient))
                 self._report(spent, state)
                 settled, spent = None, parcel
+                yielding = answer == "yield"
+                if yielding:
+                    break
                 if answer == "buried":
                     logger.error("Dead %s: the outcome of too many tries is unknown", parcel.event)
                 if answer != "go":
@@ -141,6 +148,7 @@ class Delivery:
             logger.error("Dead %s: refused for good in %s: %s", parcel.event, reply.phase, reply.reason)
         elif reply.state != "sent":
             parcel.failed[recipient] = f"{reply.phase}: {reply.reason}"
+            parcel.doubtful |= reply.state == "unknown"
             logger.warning("Not accepted %s: %s in %s: %s", parcel.event, reply.state, reply.phase, reply.reason)
         return Verdict(reply.state, reply.code, reply.phase, reply.reason)
 
@@ -176,11 +184,12 @@ class Delivery:
         untried = [p.work.event_id for p in parcels if not p.failed and p.tried < len(p.work.recipients)]
         if untried:
             self._store.release(claim.token, untried)
-        failed = [parcel for parcel in parcels if parcel.failed]
-        first_round = [parcel for parcel in failed if parcel.work.rounds == 0]
-        quick = bool(first_round) and attempt < timing.QUICK_RETRIES
-        for parcel in failed:
-            if quick and parcel.work.rounds == 0:
+        quick = []
+        for parcel in parcels:
+            if not parcel.failed:
+                continue
+            if parcel.work.rounds == 0 and attempt < timing.QUICK_RETRIES and not parcel.doubtful:
+                quick.append(parcel)
                 continue
             reason = next(reversed(parcel.failed.values()))
             wait = timing.round_wait(parcel.work.rounds)

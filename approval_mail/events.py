@@ -106,7 +106,7 @@ class ApprovalEvent:
             email_to=fields.addresses("email_to"),
             extra=fields.extra(),
         )
-        size = len(event.to_json())
+        size = len(event.to_json().encode())
         if size > MAX_EVENT:
             raise InvalidEvent(
                 "extra",

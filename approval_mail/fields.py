@@ -23,6 +23,8 @@ MAX_TEXT = 4_000
 #: Addresses in ``email_to``.
 MAX_RECIPIENTS = 50
 
+#: Characters of a name that are looked at at all.
+_MAX_LOOK = 10_000
 _REQUEST_ID = re.compile(r"[\x21-\x7e]+")
 #: C0 and C1 controls but tab and line feed, bidirectional controls (they reorder what is read),
 #: byte order mark, line separators and lone surrogates.
@@ -69,11 +71,11 @@ class Fields:
 
     def prose(self, field: str) -> str:
         """Free text of several lines, empty if it is not given."""
-        return _cut(clean(self.text(field)), MAX_TEXT)
+        return clean(_cut(self.text(field), MAX_TEXT))
 
     def name(self, field: str, *, required: bool = True) -> str:
         text = self._required(field) if required else self.text(field)
-        return _cut(" ".join(clean(text).split()), MAX_NAME)
+        return _cut(" ".join(clean(text[:_MAX_LOOK]).split()), MAX_NAME)
 
     def _required(self, field: str) -> str:
         text = self.text(field)
@@ -93,7 +95,7 @@ class Fields:
                 raise self._refuse(
                     field, f"is {_seen(value)}; pass ISO 8601 text such as 2025-10-25T15:30:00+09:00"
                 ) from error
-        if not isinstance(value, datetime) or value.utcoffset() is None:
+        if not isinstance(value, datetime) or not _is_aware(value):
             raise self._refuse(field, f"is {_seen(value)}; pass an aware datetime or ISO 8601 text")
         if not 1 < value.year < 9999:
             raise self._refuse(field, f"is {_seen(value)}; pass a year between 2 and 9998")
@@ -134,6 +136,8 @@ def clean(text: str) -> str:
 
 #: Bits. Python itself refuses to print integers of more than 4,300 digits.
 _MAX_INT_BITS = 1024
+#: Items of one list or dict; more would not fit an event anyway.
+_MAX_ITEMS = 10_000
 #: Levels of lists and dicts within one extra field.
 _MAX_DEPTH = 20
 
@@ -141,7 +145,7 @@ _MAX_DEPTH = 20
 def _clean_json(value: Any, *, depth: int) -> Any:
     """Clean and cut every text in a JSON value; raises ValueError for what JSON cannot hold."""
     if isinstance(value, str):
-        return _cut(clean(value), MAX_TEXT)
+        return clean(_cut(value, MAX_TEXT))
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -154,6 +158,8 @@ def _clean_json(value: Any, *, depth: int) -> Any:
         return value
     if depth >= _MAX_DEPTH:
         raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
+    if isinstance(value, (Mapping, list, tuple)) and len(value) > _MAX_ITEMS:
+        raise ValueError(f"it has {len(value):,} items, the most is {_MAX_ITEMS:,}")
     if isinstance(value, Mapping):
         return {_key(key): _clean_json(item, depth=depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -161,10 +167,17 @@ def _clean_json(value: Any, *, depth: int) -> Any:
     raise ValueError(f"{_seen(value)} has no JSON form")
 
 
+def _is_aware(moment: datetime) -> bool:
+    try:
+        return moment.utcoffset() is not None
+    except Exception:  # A zone of the host's own making may raise anything.
+        return False
+
+
 def _key(key: Any) -> str:
     if not isinstance(key, str):
         raise ValueError(f"the key {_seen(key)} is not text")
-    return _cut(clean(key), MAX_NAME)
+    return clean(_cut(key, MAX_NAME))
 
 
 def _cut(text: str, limit: int) -> str:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from approval_mail.batching import Plan, plan
+from approval_mail.batching import count, plan
 from approval_mail.store import Claim, EventStore
 
 logger = logging.getLogger(__name__)
 
 
-def gather(store: EventStore, *, batch_size: int, recipients: Sequence[str], by_beat: bool = False) -> list[Claim]:
+def gather(
+    store: EventStore, *, batch_size: int, recipients: Sequence[str], by_beat: bool = False, due: int = 0
+) -> list[Claim]:
     """Claim everything due, in batches; nothing while the channel is held, one batch to probe it with.
 
-    ``recipients`` receive every event that names none itself.
+    ``recipients`` receive every event that names none itself; ``due`` names the wake-up that started this.
     """
-    survey = store.rescue(by_beat=by_beat)
+    survey = store.rescue(by_beat=by_beat, due=due)
     if survey.rescued:
         logger.warning("Rescued %d events whose lease had run out", survey.rescued)
     if survey.channel == "held":
@@ -25,9 +27,18 @@ def gather(store: EventStore, *, batch_size: int, recipients: Sequence[str], by_
             logger.info("Channel held: %d events wait for the next probe", postponed)
         return []
     if survey.channel == "probe":
-        wanted = Plan(tasks=1, events_per_task=batch_size)
-    else:
-        wanted = plan(due=survey.due, claimed=survey.claimed, batch_size=batch_size)
+        return store.claim(groups=1, size=batch_size, recipients=recipients)
+    first: list[Claim] = []
+    if survey.urgent and (survey.claimed or survey.due > batch_size):
+        # Someone waits for these: they go in claims of their own, ahead of the backlog and above its bound.
+        groups = count(survey.urgent, batch_size)
+        first = store.claim(groups=groups, size=batch_size, recipients=recipients, urgent=True)
+    wanted = plan(
+        due=survey.due - sum(len(claim.event_ids) for claim in first),
+        claimed=survey.claimed,
+        lately=survey.lately,
+        batch_size=batch_size,
+    )
     if not wanted.tasks:
-        return []
-    return store.claim(groups=wanted.tasks, size=wanted.events_per_task, recipients=recipients)
+        return first
+    return first + store.claim(groups=wanted.tasks, size=wanted.events_per_task, recipients=recipients)

@@ -102,11 +102,11 @@ def path(text: str) -> Path:
 def redis_url(text: str) -> str:
     try:
         parts = urlsplit(text)
-        sound = parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port > 0)
+        sound = parts.scheme in ("redis", "rediss") and (parts.port is None or parts.port > 0)
     except ValueError:
         sound = False
     if not sound:
-        raise ValueError("use redis://host:port/database, rediss:// or unix://")
+        raise ValueError("use redis://host:port/database or rediss://")
     return text
 
 

@@ -13,18 +13,19 @@ from typing import Any
 
 import tenacity
 
+from approval_mail.bounded import within
 from approval_mail.errors import SpoolUnavailable
 from approval_mail.events import ApprovalEvent
 from approval_mail.settings import Loaded
 from approval_mail.spool import Spool, Spooled
-from approval_mail.store import EventStore, Recorded, StoreError
+from approval_mail.store import EventStore, Recorded, StoreError, WakeUp
 
 logger = logging.getLogger(__name__)
 
 #: Seconds. After a failure, events go to the spool without asking Redis again for this long.
 _PAUSE = 0.25
-#: Seconds. A write that took longer leaves no time for a wake-up within the hook's 0.5 s; beat's gather finds it.
-_TIME_FOR_WAKE_UP = 0.1
+#: Seconds. What a hook's steps over the network may take together: it returns within half a second.
+_BUDGET = 0.4
 #: Seconds. Longest wait between this process's own attempts to replay its spool.
 _REPLAY_WAIT_MAX = 5.0
 
@@ -45,8 +46,8 @@ class Receipt(str, enum.Enum):
 class Recorder:
     """Records events in bounded time and never fails its caller for an operator's or a network's fault."""
 
-    def __init__(self, store: EventStore, spool: Spool, loaded: Loaded, wake: Callable[[float], object]) -> None:
-        """``wake`` sends the Celery message that starts gather in so many seconds."""
+    def __init__(self, store: EventStore, spool: Spool, loaded: Loaded, wake: Callable[[WakeUp], object]) -> None:
+        """``wake`` sends the Celery message that starts gather."""
         self._store = store
         self._spool = spool
         self._loaded = loaded
@@ -67,20 +68,20 @@ class Recorder:
             return Receipt.DISABLED
         event = ApprovalEvent.from_dict(type_name, data, now=datetime.now(timezone.utc), localise=settings.localise)
         nonce = secrets.token_hex(8)
-        started = time.monotonic()
-        if self._loaded.problems or started < self._paused_until:
+        if self._loaded.problems or time.monotonic() < self._paused_until:
             return self._keep(event, nonce)
-        try:
-            recorded = self._record(event, nonce)
-        except StoreError as error:
-            self._lose_redis(error)
-            return self._keep(event, nonce)
-        if not recorded.new:
-            logger.info("Event known already: %s", event)
-            return Receipt.DUPLICATE
-        logger.info("Event enqueued: %s", event)
-        if recorded.wake_in is not None and time.monotonic() - started < _TIME_FOR_WAKE_UP:
-            self._wake(recorded.wake_in)
+        with within(_BUDGET):
+            try:
+                recorded = self._record(event, nonce)
+            except Exception as error:  # The host must not fail for what its resolver, say, makes of REDIS_URL.
+                self._lose_redis(error)
+                return self._keep(event, nonce)
+            if not recorded.new:
+                logger.info("Event known already: %s", event)
+                return Receipt.DUPLICATE
+            logger.info("Event enqueued: %s", event)
+            if recorded.wake_up:
+                self._wake(recorded.wake_up)
         self._find_redis()
         return Receipt.ACCEPTED
 
@@ -112,7 +113,9 @@ class Recorder:
         try:
             self._spool.write(event, nonce=nonce)
         except SpoolUnavailable as error:
-            if not self._spool_refused:
+            if self._spool_refused:
+                logger.warning("Event lost: %s", event)
+            else:
                 logger.error("Event lost: %s: %s; free the disk or set NOTIFICATION_SPOOL_DIR", event, error)
             self._spool_refused = True
             return Receipt.REFUSED
@@ -122,7 +125,7 @@ class Recorder:
             self._start_replayer()
         return Receipt.SPOOLED
 
-    def _lose_redis(self, error: BaseException) -> None:
+    def _lose_redis(self, error: Exception) -> None:
         self._paused_until = time.monotonic() + _PAUSE
         if not self._out_of_reach:
             self._out_of_reach = True
@@ -160,7 +163,6 @@ class Recorder:
             wait=tenacity.wait_exponential(multiplier=_PAUSE, max=_REPLAY_WAIT_MAX),
         )
         time.sleep(_PAUSE)
-        while self._spool.paths():
-            if patiently(self.replay):
-                self._find_redis()
-                self._wake(0)
+        while patiently(self.replay):
+            self._find_redis()
+            self._wake(WakeUp(0))

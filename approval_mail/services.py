@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from approval_mail.recording import Recorder
 from approval_mail.settings import Loaded, Settings
 from approval_mail.spool import Spool
-from approval_mail.store import EventStore, hook_client, operator_client, worker_client
+from approval_mail.store import EventStore, WakeUp, hook_client, operator_client, url_fault, worker_client
 
 if TYPE_CHECKING:
     from approval_mail.delivery import Delivery
@@ -38,6 +38,9 @@ def loaded() -> Loaded:
     if _configured is not None:
         return Loaded(_configured, frozenset(), (), ())
     found = Settings.load()
+    fault = url_fault(found.usable.redis_url)
+    if fault:
+        found = found.blame("REDIS_URL", f"REDIS_URL=****: {fault}; use redis://host:port/database")
     for warning in found.warnings:
         logger.warning("%s", warning)
     return found
@@ -54,7 +57,7 @@ def spool() -> Spool:
 
 
 @cache
-def recorder(wake: Callable[[float], object]) -> Recorder:
+def recorder(wake: Callable[[WakeUp], object]) -> Recorder:
     """What hooks record with: a client that gives up soon, and the spool."""
     usable = loaded().usable
     if loaded().problems:

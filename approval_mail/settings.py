@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class Settings:
 
         Never raises: what is wrong is in the answer's ``problems``.
         """
-        return _Reader(environ, (folder or Path.cwd()) / ".env").read()
+        return _Reader(environ, (folder or Path()) / ".env").read()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,12 @@ class Loaded:
     problems: tuple[str, ...]
     #: One sentence per name that looks misspelt.
     warnings: tuple[str, ...]
+
+    def blame(self, name: str, sentence: str) -> Loaded:
+        """The same with one more problem, found by whoever tried a value out."""
+        default: dict[str, Any] = {row.name: row.default for row in fields(Settings) if row.metadata["name"] == name}
+        usable = replace(self.usable, **default)
+        return replace(self, usable=usable, faulty=self.faulty | {name}, problems=(*self.problems, sentence))
 
     def require(self) -> Settings:
         """The settings; raises InvalidSettings listing every problem."""
@@ -135,7 +141,7 @@ class _Reader:
                 continue
             try:
                 values[row.name] = parse(text)
-            except ValueError as error:
+            except (ValueError, RuntimeError, OSError) as error:  # Path.expanduser raises RuntimeError.
                 self._problem(name, f"{name}={_masked(text, secret)} ({source}): {error}")
         usable = Settings(**values)
         self._check_together(usable)
@@ -154,7 +160,7 @@ class _Reader:
         source = f"{name}_FILE={path}, {path_source}"
         try:
             text = Path(path).expanduser().read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeDecodeError, RuntimeError) as error:
             self._problem(
                 name, f"{name}_FILE={path} ({path_source}) cannot be read: {_why(error)}; name a readable file"
             )

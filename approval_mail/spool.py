@@ -37,6 +37,8 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        #: Files that cannot be used, each told once.
+        self._told: set[Path] = set()
 
     def write(self, event: ApprovalEvent, *, nonce: str) -> None:
         """Keep an event; on return it survives a crash of this host. Raises SpoolUnavailable."""
@@ -69,21 +71,34 @@ class Spool:
         """The files that wait, oldest first."""
         try:
             return sorted(entry for entry in self.folder.iterdir() if entry.suffix == ".json")
-        except (FileNotFoundError, PermissionError):
+        except OSError:
             return []
 
     def events(self) -> Iterator[Spooled]:
-        """Read what waits, oldest first; a file that cannot be read is set aside as ``.bad`` and named in the log."""
+        """Read what waits, oldest first.
+
+        A file that is no event is set aside as ``.bad``; one that may not be read is passed over. Both are
+        named in the log.
+        """
         for path in self.paths():
             try:
                 content = json.loads(path.read_text("utf-8"))
-                yield Spooled(path, ApprovalEvent.from_json(content["event"]), str(content["nonce"]))
+                spooled = Spooled(path, ApprovalEvent.from_json(content["event"]), str(content["nonce"]))
             except FileNotFoundError:
                 continue  # Another process replayed it.
+            except OSError as error:
+                self._tell(path, f"cannot be read ({error.strerror}); give this user access to it")
             except (InvalidRecord, ValueError, TypeError, KeyError) as error:
                 with contextlib.suppress(OSError):
                     path.rename(path.with_suffix(".bad"))
-                logger.error("Spool file %s is not an event (%s); set aside as .bad", path, error)
+                self._tell(path, f"is not an event ({error}); set aside as .bad")
+            else:
+                yield spooled
+
+    def _tell(self, path: Path, what: str) -> None:
+        if path not in self._told:
+            self._told.add(path)
+            logger.error("Spool file %s %s", path, what)
 
     def replay(self, record: Callable[[Spooled], object]) -> int:
         """Hand every event to ``record`` and remove its file once that returns; answers how many.
@@ -93,6 +108,10 @@ class Spool:
         replayed = 0
         for spooled in self.events():
             record(spooled)
-            spooled.path.unlink(missing_ok=True)
-            replayed += 1
+            try:
+                spooled.path.unlink(missing_ok=True)
+            except OSError as error:  # It will be known as recorded when it is read again.
+                self._tell(spooled.path, f"cannot be removed ({error.strerror}); remove it")
+            else:
+                replayed += 1
         return replayed

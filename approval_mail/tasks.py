@@ -13,12 +13,14 @@ from approval_mail import batching, gathering, services, timing
 from approval_mail.celery import app, wake_gather
 from approval_mail.delivery import Summary
 from approval_mail.errors import TryAgain
-from approval_mail.store import Claim
+from approval_mail.store import Claim, WakeUp
 
 logger = logging.getLogger(__name__)
 
 #: Seconds. A wake-up for deferred work goes out again after this at the most, so that mail flows with beat down.
 _LONGEST_SLEEP = 60.0
+#: Message priorities of kombu's Redis transport, where a lower one is taken first; 0 is what any task has.
+_FIRST, _LATER = 0, 6
 #: Seconds. A gather that could claim nothing is not repeated sooner.
 _SHORTEST_SLEEP = 1.0
 
@@ -30,19 +32,24 @@ def notify(event_type: str, data: dict[str, Any]) -> str:
 
 
 @app.task(name="approval_mail.gather", ignore_result=True)
-def gather(*, by_beat: bool = False) -> None:
+def gather(*, by_beat: bool = False, due: int = 0) -> None:
     """Claim everything due and dispatch it as a chord of batches."""
     started = time.time()
     settings = services.settings()
     services.recorder(wake_gather).replay()
     claims = gathering.gather(
-        services.store(), batch_size=settings.batch_size, recipients=settings.email_to, by_beat=by_beat
+        services.store(), batch_size=settings.batch_size, recipients=settings.email_to, by_beat=by_beat, due=due
     )
     if not claims:
         _wake_for_what_remains(shortest=_SHORTEST_SLEEP)
         return
     batches = sum(batching.count(len(claim.event_ids), settings.batch_size) for claim in claims)
-    chord([send_batch.s(claim.token, claim.event_ids) for claim in claims])(conclude.s(started, batches))
+    header = [
+        send_batch.s(claim.token, claim.event_ids).set(priority=_FIRST if claim.urgent else _LATER) for claim in claims
+    ]
+    chord(header)(conclude.s(started, batches))
+    if services.store().watch():
+        wake_gather(WakeUp(timing.LEASE + 1))
 
 
 @app.task(
@@ -80,8 +87,8 @@ def conclude(outcomes: list[dict[str, int]] | dict[str, int], started: float, ba
 
 def _wake_for_what_remains(*, shortest: float = 0) -> None:
     settings = services.settings()
-    seconds = services.store().wake(
+    wake_up = services.store().wake(
         batch_size=settings.batch_size, batch_timeout=settings.batch_timeout, shortest=shortest, longest=_LONGEST_SLEEP
     )
-    if seconds is not None:
-        wake_gather(seconds)
+    if wake_up:
+        wake_gather(wake_up)

@@ -12,6 +12,10 @@ MAX_SMTP_TIMEOUT = 30
 RENEW_AFTER = 10
 #: Seconds by the store's clock. What a dead worker held comes back after this.
 LEASE = 45
+#: Seconds. What was finished within them tells how much is worth claiming: about a lease's worth.
+LATELY = 15
+#: Seconds. A batch that is not urgent gives its worker back once an urgent event has waited this long.
+URGENT_PATIENCE = 0.5
 #: Seconds. `send_batch` starts no new mail after this and returns the rest unspent.
 SEND_BUDGET = 60
 #: Seconds. Celery's soft limit of `send_batch`.

@@ -41,7 +41,7 @@ def show_facts(loglevel: int, **_: object) -> None:
 def announce(**_: object) -> None:
     """Say so, and gather what came in while no worker ran."""
     logger.info("Email notification worker started")
-    wake_gather(0)
+    wake_gather()
 
 
 @signals.worker_shutting_down.connect

@@ -69,7 +69,7 @@ def retry(event_ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
     mails = _chosen(event_ids, everything)
     ids = list(dict.fromkeys(mail.event_id for mail in mails))
     reopened = sum(services.operator_store().revive(event_id) for event_id in ids)
-    wake_gather(0)
+    wake_gather()
     _answer("reopened", reopened, len(ids), as_json)
 
 

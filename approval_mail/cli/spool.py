@@ -52,6 +52,6 @@ def replay(as_json: bool) -> None:
     replayed = services.recorder(wake_gather).replay()
     left = len(services.spool().paths())
     if replayed:
-        wake_gather(0)
+        wake_gather()
     click.echo(json.dumps({"replayed": replayed, "left": left}) if as_json else f"replayed {replayed}, left {left}")
     sys.exit(bool(left))

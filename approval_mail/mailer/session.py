@@ -12,8 +12,6 @@ from approval_mail.mailer.transaction import BeforeStep, Connection, Reply
 
 #: Seconds. A connection idle for longer is not used again; servers drop idle clients after minutes.
 _FRESH = 30.0
-#: Mails over one connection; some servers refuse more than 100.
-_MAX_MAILS = 100
 
 
 class Mailer:
@@ -45,7 +43,8 @@ class Mailer:
         while self._idle:
             connection = self._idle.pop()
             connection.before_step = before_step
-            if self._clock() - connection.idle_since < _FRESH and connection.answers():
+            fresh = not connection.used_up and self._clock() - connection.idle_since < _FRESH
+            if fresh and connection.answers():
                 return connection
             connection.abandon()
         connection = Connection(self.channel, before_step)
@@ -73,6 +72,10 @@ class Session:
 
     def open(self) -> Connection:
         """Have a working connection; raises ChannelTrouble."""
+        if self._connection and self._connection.used_up:
+            # Not at once after its last mail: that one is settled first.
+            self._connection.leave()
+            self._connection = None
         if self._connection is None:
             self._connection = self._mailer.connect(self._before_step)
         return self._connection
@@ -94,9 +97,6 @@ class Session:
             raise
         if connection.broken:
             self.drop()
-        elif connection.mails >= _MAX_MAILS:
-            connection.leave()
-            self._connection = None
         return reply
 
     def drop(self) -> None:

@@ -7,7 +7,7 @@ import re
 import smtplib
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ from approval_mail.mailer.trouble import (
 from approval_mail.mailer.wire import Wire
 from approval_mail.timing import FINAL_DOT_TIMEOUT
 
+#: Mails over one connection; some servers refuse more than 100.
+_MAX_MAILS = 100
 #: Service not available, closing transmission channel (RFC 5321 section 4.2.3).
 _CLOSING = 421
 
@@ -59,6 +61,10 @@ class Connection:
         self.idle_since = 0.0
         parts = split_sender(channel.sender)
         self._sender = parts[1] if parts else channel.sender
+
+    @property
+    def used_up(self) -> bool:
+        return self.mails >= _MAX_MAILS
 
     def establish(self) -> None:
         """Connect, secure and log in; raises ChannelTrouble."""
@@ -143,9 +149,12 @@ class Connection:
             self._want(range(250, 253), "rcpt", lambda: wire.rcpt(recipient))
             self._want(354, "data", lambda: wire.docmd("DATA"))
             self._step("content", lambda: wire.send(body))
-            code, text = self._want(range(200, 300), "dot", wire.end_of_data, timeout=FINAL_DOT_TIMEOUT)
+            if wire.said_something():  # Closed, or refused before the final dot: known not to be accepted.
+                self._want((), "content", wire.getreply)
+            self._step("content", lambda: wire.send(b".\r\n"))
+            code, text = self._want(range(200, 300), "dot", wire.getreply, timeout=FINAL_DOT_TIMEOUT)
         except Refused as error:
-            if error.phase == "mail" and error.code in LOGIN_CODES:
+            if error.phase in ("mail", "rcpt", "data") and error.code in LOGIN_CODES:
                 raise refusal_trouble(self._channel, error) from error
             self._reset(error)
             state = "dead" if 500 <= error.code <= 599 else "failed"
@@ -186,7 +195,7 @@ class Connection:
 
     def _reset(self, refusal: Refused) -> None:
         """Make the connection ready for the next mail, or mark it broken."""
-        if refusal.code == _CLOSING:
+        if refusal.code == _CLOSING or refusal.phase == "content":  # Unasked: who speaks next is not clear.
             self.broken = True
         elif refusal.phase != "dot":  # After the final dot the transaction is over (RFC 5321 section 4.1.1.4).
             try:
@@ -204,6 +213,7 @@ class Connection:
 
     def leave(self) -> None:
         """QUIT; whatever the answer, every accepted mail stays accepted."""
+        self.before_step = lambda: None
         with contextlib.suppress(Refused, Lost):
             self._want(221, "quit", lambda: self._wire.docmd("QUIT"))
         self.abandon()
@@ -213,10 +223,10 @@ class Connection:
         self._wire.close()
 
     def _want(
-        self, wanted: int | range, phase: str, act: Callable[[], tuple[int, bytes]], *, timeout: float = 0
+        self, wanted: int | Container[int], phase: str, act: Callable[[], tuple[int, bytes]], *, timeout: float = 0
     ) -> tuple[int, bytes]:
         code, text = self._step(phase, act, timeout=timeout)
-        if code not in (wanted if isinstance(wanted, range) else (wanted,)):
+        if code not in ((wanted,) if isinstance(wanted, int) else wanted):
             if code < 0:
                 raise Lost(phase, f"the server answered {readable(text)!r}, which is no SMTP reply")
             raise Refused(phase, code, text)
@@ -238,7 +248,7 @@ class Connection:
             raise Lost(phase, _why(error.__context__ or error, seconds)) from error
         except smtplib.SMTPException:
             raise
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError: what the server sent cannot be decoded.
             raise Lost(phase, _why(error, seconds)) from error
 
 

@@ -18,6 +18,10 @@ class Wire(smtplib.SMTP):
         #: By time.monotonic().
         self.deadline = 0.0
         self.secured = False
+        #: Read only what is there already.
+        self.peeking = False
+        #: The server has closed.
+        self.ended = False
 
     def remaining(self) -> float:
         left = self.deadline - time.monotonic()
@@ -82,10 +86,17 @@ class Wire(smtplib.SMTP):
                 return
         raise smtplib.SMTPNotSupportedError(f"the server offers {' '.join(offered) or 'no login'}")
 
-    def end_of_data(self) -> tuple[int, bytes]:
-        """Send the final dot and read the verdict: once sent, a missing reply means an unknown outcome."""
-        self.send(b".\r\n")
-        return self.getreply()
+    def said_something(self) -> bool:
+        """Tell whether the server has spoken unasked or closed; not over TLS, whose records need not be for us."""
+        if self.secured or self.file is None:
+            return False
+        self.peeking = True
+        try:
+            return bool(self.file.peek(1)) or self.ended
+        except OSError:
+            return True  # Reading the reply tells which.
+        finally:
+            self.peeking = False
 
 
 class _TimedReader(io.RawIOBase):
@@ -99,9 +110,14 @@ class _TimedReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
-        self._sock.settimeout(self._wire.remaining())
-        return self._sock.recv_into(buffer)
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(0 if self._wire.peeking else self._wire.remaining())
+        try:
+            count = self._sock.recv_into(buffer)
+        except BlockingIOError:
+            return None
+        self._wire.ended = count == 0
+        return count
 
 
 def _local_name() -> str:

@@ -1,8 +1,8 @@
 """The state of every event and mail, in Redis, changed by atomic scripts alone."""
 
-from approval_mail.store.clients import StoreError, hook_client, operator_client, worker_client
+from approval_mail.store.clients import StoreError, hook_client, operator_client, url_fault, worker_client
 from approval_mail.store.event_store import MAX_OPEN_TRIES, EventStore
-from approval_mail.store.values import Claim, Counts, DeadMail, Recorded, Survey, Verdict, Work
+from approval_mail.store.values import Claim, Counts, DeadMail, Recorded, Survey, Verdict, WakeUp, Work
 
 __all__ = [
     "MAX_OPEN_TRIES",
@@ -14,8 +14,10 @@ __all__ = [
     "StoreError",
     "Survey",
     "Verdict",
+    "WakeUp",
     "Work",
     "hook_client",
     "operator_client",
+    "url_fault",
     "worker_client",
 ]

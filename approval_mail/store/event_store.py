@@ -13,7 +13,7 @@ import redis
 
 from approval_mail import timing
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
-from approval_mail.store.values import Claim, Counts, DeadMail, Recorded, Survey, Verdict, Work
+from approval_mail.store.values import Claim, Counts, DeadMail, Recorded, Survey, Verdict, WakeUp, Work
 
 #: Tries of one mail whose outcome stays unknown (a dead worker, a lost reply after the final dot)
 #: before it is buried rather than risk another duplicate.
@@ -42,18 +42,20 @@ class EventStore:
     Keys, all on one cluster slot (``P`` is ``<namespace>:{store}:``):
 
     =========================  ======  ==================================================================
-    P event:<event_id>         hash    record, type, request, nonce, recorded, since, expires, to, late,
-                                       rounds, resolved, token, begun, and ``mail:<recipient>`` per mail;
+    P event:<event_id>         hash    record, type, request, nonce, recorded, since, expires, to, urgent,
+                                       late, rounds, resolved, token, begun, and ``mail:<recipient>`` per mail;
                                        expires ``history`` after the event is finished
     P pending                  zset    event_id by due time; no expiry
+    P urgent                   zset    the urgent ones of pending, likewise
     P claimed                  zset    event_id by end of lease; no expiry
     P sent, dead, suppressed   zset    finished event_id by when; entries older than ``history`` are removed
     P buried                   zset    event_id with at least one dead mail by when; likewise
     P parked                   set     event_id deferred only because the channel is held; until it works
-    P channel                  hash    since, reason, next_step, failures, probe; only while held
+    P channel                  hash    since, reason, next_step, failures, probe, probing; only while held
     P tally:<token>            hash    mails by what became of them in one claim; 1 h
     P wake                     string  due time of the outstanding wake-up; its wait and 5 s
-    P urgent                   string  NOTIFICATION_URGENT_TIMEOUT after an urgent wake-up
+    P watch                    string  a wake-up for the end of a lease is on its way; one lease
+    P window                   string  NOTIFICATION_URGENT_TIMEOUT after an urgent wake-up
     P beat                     string  time of the last gather that beat called; no expiry
     =========================  ======  ==================================================================
 
@@ -112,7 +114,7 @@ class EventStore:
         ``nonce`` names the hook's call: the same call told again is not a duplicate. ``late`` marks
         an event that waited in the spool. The timeouts are seconds.
         """
-        answer, wake = self._run(
+        answer, *wake = self._run(
             "record",
             event.event_id,
             event.to_json(),
@@ -128,29 +130,63 @@ class EventStore:
             _ms(urgent_timeout),
             _WAKE_LIFETIME,
         )
-        return Recorded(new=answer != "duplicate", wake_in=_wait(wake))
+        return Recorded(new=answer != "duplicate", wake_up=_wake_up(*wake))
 
-    def wake(self, *, batch_size: int, batch_timeout: float, shortest: float = 0, longest: float = 60) -> float | None:
-        """Ask for a wake-up for the work that remains; answers in how many seconds, None if none is needed.
+    def wake(self, *, batch_size: int, batch_timeout: float, shortest: float = 0, longest: float = 60) -> WakeUp | None:
+        """Ask for a wake-up for the work that remains; None if none is needed or one is outstanding.
 
         A full batch is due at once, a part of one after ``batch_timeout`` seconds.
         """
-        return _wait(self._run("wake", _ms(shortest), _ms(longest), batch_size, _ms(batch_timeout), _WAKE_LIFETIME))
+        return _wake_up(
+            *self._run(
+                "wake",
+                _ms(shortest),
+                _ms(longest),
+                batch_size,
+                _ms(batch_timeout),
+                _ms(timing.URGENT_PATIENCE),
+                _WAKE_LIFETIME,
+            )
+        )
 
-    def rescue(self, *, by_beat: bool = False) -> Survey:
-        """Start a gather: bring back what lost its lease and look at what there is to do."""
-        rescued, due, claimed, channel = self._run("rescue", _flag(by_beat), _CHUNK, self._history, _ms(timing.LEASE))
-        return Survey(rescued, due, claimed, channel)
+    def watch(self) -> bool:
+        """Tell whether a wake-up is to be sent for when the leases now given have run out; once a lease."""
+        return bool(self._client.set(f"{self._prefix}watch", "1", nx=True, px=_ms(timing.LEASE)))
 
-    def claim(self, *, groups: int, size: int, recipients: Sequence[str]) -> list[Claim]:
-        """Take due events, up to ``groups`` times ``size`` of them, oldest first.
+    def rescue(self, *, by_beat: bool = False, due: int = 0) -> Survey:
+        """Start a gather: bring back what lost its lease and look at what there is to do.
+
+        ``due`` is that of the wake-up which started the gather.
+        """
+        return Survey(
+            *self._run(
+                "rescue",
+                _flag(by_beat),
+                _CHUNK,
+                self._history,
+                _ms(timing.LEASE),
+                _ms(timing.LATELY),
+                due,
+                self._max_age,
+            )
+        )
+
+    def claim(self, *, groups: int, size: int, recipients: Sequence[str], urgent: bool = False) -> list[Claim]:
+        """Take due events, the urgent ones alone or all, up to ``groups`` times ``size`` of them, oldest first.
 
         ``recipients`` receive every event that names none itself; they are frozen here.
         """
         rows = self._run(
-            "claim", _ms(timing.LEASE), groups, size, secrets.token_hex(8), ",".join(recipients), self._history
+            "claim",
+            _ms(timing.LEASE),
+            groups,
+            size,
+            secrets.token_hex(8),
+            ",".join(recipients),
+            self._history,
+            _flag(urgent),
         )
-        return [Claim(token, tuple(ids)) for token, *ids in rows]
+        return [Claim(token, tuple(ids), urgent) for token, *ids in rows]
 
     def begin(self, token: str, event_ids: Sequence[str], *, attempt: int) -> tuple[list[Work], dict[str, str]]:
         """Begin try number ``attempt`` of a claim: what is to be sent, and what was suppressed with its reason.
@@ -178,7 +214,8 @@ class EventStore:
 
         ``settled`` is event id, recipient and verdict; ``upcoming`` event id and recipient. Answers
         the settled event's final state, empty while a mail of it is open, and for the upcoming mail
-        ``go``, ``done`` (no longer open), ``buried`` (too many unknown outcomes), ``lost`` or empty.
+        ``go``, ``done`` (no longer open), ``buried`` (too many unknown outcomes), ``lost``, ``yield``
+        (an urgent event waits for a free worker: give back the rest) or empty.
         """
         event_id, recipient, verdict = settled or ("", "", Verdict(""))
         state, answer = self._run(
@@ -193,6 +230,7 @@ class EventStore:
             verdict.phase,
             verdict.reason,
             *(upcoming or ("", "")),
+            _ms(timing.URGENT_PATIENCE),
         )
         return state, answer
 
@@ -277,7 +315,7 @@ class EventStore:
         for event_id in ids:
             fields = self._client.hgetall(f"{self._prefix}event:{event_id}")
             for name, text in sorted(fields.items()):
-                mail = json.loads(text) if name.startswith("mail:") else {}
+                mail = _mail(text) if name.startswith("mail:") else {}
                 if mail.get("s") == "dead":
                     yield DeadMail(
                         event_id=event_id,
@@ -310,6 +348,19 @@ _MOOT_RULES = json.dumps(
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def _wake_up(milliseconds: int, due: int) -> WakeUp | None:
+    return WakeUp(milliseconds / 1000, due) if milliseconds >= 0 else None
+
+
+def _mail(text: str) -> dict[str, Any]:
+    """One mail's record, as prelude.lua reads it."""
+    try:
+        mail: dict[str, Any] = json.loads(text)
+        return mail if mail["s"] else {}
+    except (ValueError, TypeError, KeyError):
+        return {"s": "dead", "p": "record", "r": "the record of this mail is damaged", "a": 0, "t": 0}
 
 
 def _wait(milliseconds: int) -> float | None:

@@ -7,13 +7,23 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
+class WakeUp:
+    """A Celery message that has to be sent to start gather."""
+
+    #: From now.
+    seconds: float
+    #: Milliseconds of the store's clock; names the wake-up. 0: one that nobody keeps account of.
+    due: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What became of a hook's write."""
 
     #: False: the event was recorded before, by another call.
     new: bool
-    #: Seconds until gather must be woken; None: no wake-up is needed.
-    wake_in: float | None
+    #: None: no wake-up is needed.
+    wake_up: WakeUp | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +33,11 @@ class Survey:
     #: Events that came back because their lease had run out.
     rescued: int
     due: int
+    #: How many of those due are urgent.
+    urgent: int
     claimed: int
+    #: Events that were finished within the last timing.LATELY seconds.
+    lately: int
     #: ``open``; ``held``: claim nothing; ``probe``: claim one batch to try the channel with.
     channel: str
 
@@ -34,6 +48,8 @@ class Claim:
 
     token: str
     event_ids: tuple[str, ...]
+    #: Its events overtake others' in Celery's queue.
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,7 +187,7 @@ def test_a_broker_that_never_answers_is_bounded(configure: Configure, redis_serv
         configure(celery_broker_url=f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
         request("warm-up")
         with redis_server.client as client:
-            client.delete("approval_mail:{store}:wake", "approval_mail:{store}:urgent")
+            client.delete("approval_mail:{store}:wake", "approval_mail:{store}:window")
         assert timed(request) is Receipt.ACCEPTED
     assert pending(redis_server) == 2
 
@@ -292,7 +292,11 @@ def test_neither_redis_nor_disk_is_told_and_does_not_raise(
     (tmp_path / "file").touch()
     configure(redis_url=f"redis://127.0.0.1:{free_port()}/0", spool_dir=tmp_path / "file")
     assert [timed(lambda n=n: request(f"r{n}")) for n in range(3)] == [Receipt.REFUSED] * 3  # type: ignore[misc]
-    assert caplog.text.count("Event lost") == 1
+    assert [record.levelno for record in caplog.records if "Event lost" in record.getMessage()] == [
+        logging.ERROR,
+        logging.WARNING,
+        logging.WARNING,
+    ], "each is named, the cause once"
 
 
 def test_invalid_settings_are_one_log_line_and_events_are_spooled(
@@ -316,6 +320,95 @@ def test_a_doubtful_enabled_setting_spools_rather_than_drops(
     monkeypatch.setenv("NOTIFICATION_SPOOL_DIR", str(tmp_path / "spool"))
     services.configure(None)
     assert request() is Receipt.SPOOLED
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"REDIS_URL": "redis://127.0.0.1/0?socket_timeout=abc"},
+        {"REDIS_URL": "redis://127.0.0.1/0?nonsense=1"},
+        {"REDIS_URL": "redis://redis..svc/0"},
+        {"REDIS_URL": f"redis://{'x' * 64}.example/0"},
+        {"NOTIFICATION_TEMPLATE_DIR": "~nosuchuser/mails"},
+        {"SMTP_PASSWORD_FILE": "~nosuchuser/password"},
+        {"SMTP_TLS_CA_FILE": "x" * 5000},
+    ],
+)
+def test_no_operators_mistake_reaches_the_host(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, configure: Configure, environment: dict[str, str]
+) -> None:
+    settings = {"NOTIFICATION_ENABLED": "true", "NOTIFICATION_SPOOL_DIR": str(tmp_path / "spool"), **environment}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    services.configure(None)
+    assert timed(request) is Receipt.SPOOLED
+    for path in services.spool().paths():
+        path.unlink()
+
+
+def test_a_deleted_working_directory_is_no_matter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, configure: Configure
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    services.configure(None)
+    assert request() is Receipt.DISABLED
+
+
+@pytest.mark.parametrize("name", ["file", "x" * 300])
+def test_a_spool_that_cannot_be_listed_does_not_fail_an_accepted_event(
+    configure: Configure, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    configure(spool_dir=tmp_path / name)
+    assert request() is Receipt.ACCEPTED
+
+
+def slowed(server: RedisServer, delay: float) -> socket.socket:
+    """A proxy that holds each reply back; close what it returns."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def relay(peer: socket.socket, upstream: socket.socket) -> None:
+        with peer, upstream:
+            while data := peer.recv(65536):
+                upstream.sendall(data)
+                reply = upstream.recv(65536)
+                time.sleep(delay)
+                peer.sendall(reply)
+
+    def accept() -> None:
+        while True:
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            upstream = socket.create_connection(("127.0.0.1", server.port))
+            threading.Thread(target=relay, args=(peer, upstream), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return listener
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("slow", ["redis_url", "celery_broker_url", "both"])
+@pytest.mark.parametrize("delay", [0.05, 0.19])
+def test_steps_that_are_each_slow_are_bounded_together(
+    configure: Configure, redis_server: RedisServer, slow: str, delay: float
+) -> None:
+    configure()
+    assert request("warm-up") is Receipt.ACCEPTED
+    with redis_server.client as client:
+        client.delete("approval_mail:{store}:wake", "approval_mail:{store}:window")
+    listener = slowed(redis_server, delay)
+    url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+    configure(**dict.fromkeys(["redis_url", "celery_broker_url"] if slow == "both" else [slow], url))
+    for n in range(3):
+        assert timed(lambda n=n: request(f"r{n}")) in (Receipt.ACCEPTED, Receipt.SPOOLED)  # type: ignore[misc]
+    wait_for(lambda: pending(redis_server) == 4)
+    services.configure(None)
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
 
 
 def test_threads_may_share_the_hooks(configure: Configure, redis_server: RedisServer) -> None:

@@ -173,6 +173,20 @@ def test_a_reset_before_the_final_dot_is_known_not_to_be_accepted(smtp: SMTPServ
     assert smtp.mails == []
 
 
+@pytest.mark.parametrize("reply", ["", "552 5.3.4 too big"])
+def test_a_server_that_ends_it_before_the_final_dot_has_not_accepted(smtp: SMTPServer, reply: str) -> None:
+    def end_early(connection: Connection) -> None:
+        connection.say("354 go ahead")
+        if reply:
+            connection.say(reply)
+        else:
+            connection.cut()
+
+    smtp.on("data", act=end_early, times=1)
+    found = send(smtp)
+    assert (found.state, found.phase) == ("dead" if reply else "failed", "content")
+
+
 def garbage(connection: Connection) -> None:
     connection.say("\x00\x01 what?")
 
@@ -320,6 +334,18 @@ def test_a_refused_login_is_channel_trouble(tls_server: SMTPServer, ca_file: Pat
 def test_a_server_that_wants_a_login_is_channel_trouble_not_a_dead_mail(smtp: SMTPServer) -> None:
     smtp.on("mail", "530 5.7.0 Authentication required")
     assert trouble(smtp).code == 530
+
+
+def test_a_login_reply_that_cannot_be_decoded_is_channel_trouble(tls_server: SMTPServer, ca_file: Path) -> None:
+    tls_server.on("ehlo", "250-test\r\n250-STARTTLS\r\n250 AUTH LOGIN")
+    tls_server.on("auth", "334 !!!notb64")
+    assert trouble(tls_server, ca_file=ca_file, user="me", password="x").phase == "auth"
+
+
+@pytest.mark.parametrize("step", ["mail", "rcpt", "data"])
+def test_a_login_asked_for_late_is_channel_trouble(smtp: SMTPServer, step: str) -> None:
+    smtp.on(step, "530 5.7.0 Authentication required")
+    assert trouble(smtp).phase == step
 
 
 def test_a_login_where_none_is_offered_is_channel_trouble(smtp: SMTPServer) -> None:

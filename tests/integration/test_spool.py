@@ -63,6 +63,17 @@ def test_a_file_that_is_no_event_is_set_aside_and_named(tmp_path: Path, caplog: 
     assert "1-bad.json is not an event" in caplog.text
 
 
+def test_a_file_that_cannot_be_read_is_passed_over_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path)
+    (tmp_path / "1-folder.json").mkdir()
+    spool.write(event(), nonce="n")
+    assert spool.replay(lambda _: None) == 1
+    assert spool.replay(lambda _: None) == 0
+    assert caplog.text.count("1-folder.json cannot be read (Is a directory)") == 1
+
+
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SpoolUnavailable, match="cannot be written"):

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from approval_mail.events import ApprovalEvent
-from approval_mail.store import MAX_OPEN_TRIES, Claim, EventStore, Verdict
+from approval_mail.store import MAX_OPEN_TRIES, Claim, EventStore, Verdict, WakeUp
 from tests.rig.redis_server import RedisServer
 from tests.rig.waiting import wait_for
 
@@ -30,6 +30,10 @@ def event(request: str = "r1", type_name: str = "approval_requested", **data: An
 
 def record(store: EventStore, what: ApprovalEvent, *, late: bool = False, nonce: str = "") -> Any:
     return store.record(what, nonce=nonce or next(nonces), batch_size=10, batch_timeout=5, urgent_timeout=1, late=late)
+
+
+def seconds(wake_up: WakeUp | None) -> float | None:
+    return wake_up.seconds if wake_up else None
 
 
 def claim(store: EventStore, recipients: tuple[str, ...] = ("op@example.com",)) -> Claim:
@@ -71,35 +75,35 @@ def test_a_hooks_own_repeated_write_is_no_duplicate(store: EventStore) -> None:
     assert record(store, event(), nonce="same").new
     again = record(store, event(), nonce="same")
     assert again.new
-    assert again.wake_in == 0, "the first reply was lost, and with it perhaps the wake-up"
+    assert seconds(again.wake_up) == 0, "the first reply was lost, and with it perhaps the wake-up"
     assert states(store) == {"pending": 1}
 
 
 def test_a_wake_up_is_asked_for_once(store: EventStore) -> None:
-    assert record(store, event("r1", "approval_approved")).wake_in == 5
-    assert record(store, event("r2", "approval_approved")).wake_in is None
+    assert seconds(record(store, event("r1", "approval_approved")).wake_up) == 5
+    assert seconds(record(store, event("r2", "approval_approved")).wake_up) is None
 
 
 def test_a_full_batch_and_an_urgent_event_overtake_a_later_wake_up(store: EventStore) -> None:
-    assert record(store, event("r0", "approval_approved")).wake_in == 5
-    assert record(store, event("r1")).wake_in == 0
+    assert seconds(record(store, event("r0", "approval_approved")).wake_up) == 5
+    assert seconds(record(store, event("r1")).wake_up) == 0
     store.rescue()
-    waits = [record(store, event(f"s{n}", "approval_approved")).wake_in for n in range(8)]
+    waits = [seconds(record(store, event(f"s{n}", "approval_approved")).wake_up) for n in range(8)]
     assert waits == [5, *[None] * 6, 0]
 
 
 def test_urgent_events_of_one_window_ride_together(store: EventStore) -> None:
-    assert record(store, event("r1")).wake_in == 0
+    assert seconds(record(store, event("r1")).wake_up) == 0
     store.rescue()
-    second = record(store, event("r2")).wake_in
+    second = seconds(record(store, event("r2")).wake_up)
     assert second is not None
     assert 0 < second <= 1
-    assert record(store, event("r3")).wake_in is None
+    assert seconds(record(store, event("r3")).wake_up) is None
 
 
 def test_a_wake_up_is_asked_for_what_remains(store: EventStore) -> None:
     def wake() -> float | None:
-        return store.wake(batch_size=2, batch_timeout=5)
+        return seconds(store.wake(batch_size=2, batch_timeout=5))
 
     assert wake() is None
     record(store, event("r1"))
@@ -374,12 +378,16 @@ def test_nothing_is_claimed_while_the_channel_is_held_but_one_probe(store: Event
     assert store.rescue().channel == "held"
     assert store.postpone() == 1
     assert states(store) == {"deferred": 2}
-    assert store.hold(reason="535 no", next_step="mend it") == (10, False)
-    assert [store.hold(reason="x", next_step="y")[0] for _ in range(4)] == [20, 40, 60, 60]
+    wait, news = store.hold(reason="535 no", next_step="mend it")
+    assert (wait <= 5, news) == (True, False), "another batch of the same moment does not lengthen the wait"
 
-    record(store, event("r3"))
-    client.hset("approval_mail:{store}:channel", "probe", 1)
-    assert [store.rescue().channel for _ in range(2)] == ["probe", "held"]
+    waits = []
+    for n in range(5):
+        record(store, event(f"more{n}"))
+        client.hset("approval_mail:{store}:channel", "probe", 1)
+        assert [store.rescue().channel for _ in range(2)] == ["probe", "held"]
+        waits.append(store.hold(reason="535 no", next_step="mend it")[0])
+    assert waits == [10, 20, 40, 60, 60]
 
 
 def test_what_waited_for_the_channel_alone_is_due_when_it_works_again(store: EventStore) -> None:
@@ -409,7 +417,7 @@ def test_finished_events_stay_as_history_and_then_expire(client: redis.Redis) ->
     wait_for(lambda: not states(store), seconds=3)
     store.rescue()
     left = {key for key in client.keys("*") if "tally" not in key}
-    assert left <= {"approval_mail:{store}:wake", "approval_mail:{store}:urgent"}
+    assert left <= {"approval_mail:{store}:wake", "approval_mail:{store}:window"}
 
 
 def test_no_open_event_ever_expires(store: EventStore, client: redis.Redis) -> None:
@@ -472,6 +480,64 @@ def test_racing_claims_share_the_events_out(store: EventStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         taken = [event_id for ids in pool.map(take, range(40)) for event_id in ids]
     assert len(taken) == len(set(taken)) == 200
+
+
+def test_a_gather_takes_back_the_wake_up_that_started_it_and_no_other(store: EventStore) -> None:
+    record(store, event("r1"))
+    held = claim(store)
+    store.rescue()
+    store.defer(held.token, dict.fromkeys(held.event_ids, 30), reason="451")
+    later = store.wake(batch_size=10, batch_timeout=5)
+    assert later is not None
+    for _ in range(3):  # Beat's gathers, say.
+        store.rescue(by_beat=True)
+        assert store.wake(batch_size=10, batch_timeout=5) is None, "that message is still on its way"
+    store.rescue(due=later.due)
+    assert store.wake(batch_size=10, batch_timeout=5) is not None
+
+
+def test_the_end_of_a_lease_is_watched_once_a_lease(store: EventStore) -> None:
+    assert [store.watch() for _ in range(3)] == [True, False, False]
+
+
+def test_urgent_events_are_known_among_those_due_and_can_be_claimed_alone(store: EventStore) -> None:
+    for n in range(5):
+        record(store, event(f"o{n}", "approval_approved"))
+    record(store, event("r1"))
+    survey = store.rescue()
+    assert (survey.due, survey.urgent) == (6, 1)
+    [urgent] = store.claim(groups=1, size=10, recipients=["x@example.com"], urgent=True)
+    assert urgent.event_ids == ("r1:approval_requested",)
+    assert urgent.urgent
+    assert store.rescue().urgent == 0
+    store.release(urgent.token, urgent.event_ids)
+    assert store.rescue().urgent == 1
+    everything = claim(store)
+    assert len(everything.event_ids) == 6
+    assert store.rescue().urgent == 0
+
+
+def test_a_claim_yields_to_an_urgent_event_that_waits_for_a_free_worker(store: EventStore, client: redis.Redis) -> None:
+    record(store, event("o1", "approval_approved"))
+    held = claim(store)
+    store.begin(held.token, held.event_ids, attempt=0)
+    upcoming = (held.event_ids[0], "op@example.com")
+    record(store, event("r1"))
+    assert store.settle(held.token, upcoming=upcoming)[1] == "go", "it has only just come"
+    client.zadd("approval_mail:{store}:urgent", {"r1:approval_requested": 1})
+    assert store.settle(held.token, upcoming=upcoming)[1] == "yield"
+
+
+def test_a_damaged_mail_is_dead_and_its_neighbours_are_not_touched(store: EventStore, client: redis.Redis) -> None:
+    for n in range(3):
+        record(store, event(f"r{n}"))
+    lost = claim(store)
+    client.hset("approval_mail:{store}:event:r1:approval_requested", "mail:op@example.com", "garbage")
+    assert send(store, lost, SENT, SENT) == ["sent", "sent"]
+    lapse(client, store)
+    held = claim(store)
+    work, _ = store.begin(held.token, held.event_ids, attempt=0)
+    assert [item.recipients for item in work] == [()]
 
 
 def test_a_record_that_was_damaged_can_still_be_buried(store: EventStore, client: redis.Redis) -> None:

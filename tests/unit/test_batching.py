@@ -6,27 +6,31 @@ from approval_mail.batching import MAX_CLAIMED, Plan, count, plan
 
 
 @pytest.mark.parametrize(
-    ("due", "claimed", "size", "wanted"),
+    ("due", "claimed", "lately", "size", "wanted"),
     [
-        (0, 0, 10, Plan(0, 10)),
-        (1, 0, 10, Plan(1, 10)),
-        (10, 0, 10, Plan(1, 10)),
-        (25, 0, 10, Plan(3, 10)),
-        (160, 0, 10, Plan(8, 20)),
-        (5000, 0, 10, Plan(10, 100)),
-        (5000, MAX_CLAIMED, 10, Plan(0, 10)),
-        (5000, MAX_CLAIMED - 5, 10, Plan(1, 10)),
+        (0, 0, 0, 10, Plan(0, 10)),
+        (1, 0, 0, 10, Plan(1, 10)),
+        (10, 0, 0, 10, Plan(1, 10)),
+        (25, 0, 0, 10, Plan(3, 10)),
+        pytest.param(5000, 0, 0, 10, Plan(10, 10), id="nothing is known of the mail server yet"),
+        pytest.param(5000, 0, 30, 10, Plan(10, 10), id="a slow mail server"),
+        pytest.param(5000, 0, 200, 10, Plan(8, 50), id="a faster one"),
+        pytest.param(5000, 0, 9000, 10, Plan(10, 100), id="a fast one"),
+        (5000, MAX_CLAIMED, 9000, 10, Plan(0, 10)),
+        (5000, MAX_CLAIMED - 5, 9000, 10, Plan(1, 10)),
+        (5000, 100, 0, 10, Plan(0, 10)),
+        (160, 0, 9000, 10, Plan(8, 20)),
     ],
 )
-def test_due_events_are_cut_into_tasks(due: int, claimed: int, size: int, wanted: Plan) -> None:
-    assert plan(due=due, claimed=claimed, batch_size=size) == wanted
+def test_due_events_are_cut_into_tasks(due: int, claimed: int, lately: int, size: int, wanted: Plan) -> None:
+    assert plan(due=due, claimed=claimed, lately=lately, batch_size=size) == wanted
 
 
 @pytest.mark.parametrize("due", range(1, 3000, 37))
 @pytest.mark.parametrize("size", [1, 7, 10, 1000])
-def test_a_plan_covers_what_is_due_up_to_the_cap(due: int, size: int) -> None:
-    wanted = plan(due=due, claimed=0, batch_size=size)
-    assert wanted.tasks * wanted.events_per_task >= min(due, max(MAX_CLAIMED, size))
+def test_a_plan_covers_what_is_due_up_to_the_bound(due: int, size: int) -> None:
+    wanted = plan(due=due, claimed=0, lately=9000, batch_size=size)
+    assert wanted.tasks * wanted.events_per_task >= min(due, MAX_CLAIMED)
     assert wanted.events_per_task % size == 0
 
 

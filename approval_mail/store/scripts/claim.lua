@@ -1,9 +1,10 @@
 -- Take due events under a lease, in groups that each get a token; freeze who receives them.
--- Keys: pending zset, claimed zset, event:<id> hashes.
--- ARGV: 2 lease, 3 groups, 4 events per group, 5 token, 6 default recipients, 7 history
+-- Keys: pending, urgent and claimed zsets, event:<id> hashes.
+-- ARGV: 2 lease, 3 groups, 4 events per group, 5 token, 6 default recipients, 7 history, 8 '1' for urgent ones alone
 -- Answers {{token, id, id, ...}, ...}
 local groups, size = {}, tonumber(ARGV[4])
-local ids = redis.call('ZRANGEBYSCORE', PENDING, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]) * size)
+local from = ARGV[8] == '1' and URGENT or PENDING
+local ids = redis.call('ZRANGEBYSCORE', from, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]) * size)
 for _, id in ipairs(ids) do
   local key, free = event_key(id), true
   if redis.call('HGET', key, 'resolved') ~= '1' then
@@ -20,7 +21,7 @@ for _, id in ipairs(ids) do
       group = {ARGV[5] .. ':' .. (#groups + 1)}
       groups[#groups + 1] = group
     end
-    redis.call('ZREM', PENDING, id)
+    take_pending(id)
     redis.call('ZADD', CLAIMED, now + tonumber(ARGV[2]), id)
     redis.call('HSET', key, 'token', group[1], 'begun', 0)
     group[#group + 1] = id

@@ -4,7 +4,9 @@ local prefix = ARGV[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-local PENDING, CLAIMED, BURIED = prefix .. 'pending', prefix .. 'claimed', prefix .. 'buried'
+-- URGENT holds those of PENDING for which someone waits, with the same due times.
+local PENDING, URGENT = prefix .. 'pending', prefix .. 'urgent'
+local CLAIMED, BURIED = prefix .. 'claimed', prefix .. 'buried'
 
 local function event_key(id) return prefix .. 'event:' .. id end
 
@@ -16,9 +18,16 @@ end
 
 -- A mail is one hash field, `mail:<recipient>`, holding {s: state, a: attempts, o: open tries,
 -- c: SMTP code, p: phase, r: reason, t: time of the last change}.
+-- A damaged one counts as dead: whether it was sent is not known.
+local function decode_mail(text)
+  local sound, mail = pcall(cjson.decode, text)
+  if sound and type(mail) == 'table' and mail.s then return mail end
+  return {s = 'dead', a = 0, o = 0, p = 'record', r = 'the record of this mail is damaged', t = now}
+end
+
 local function load_mail(id, recipient)
   local text = redis.call('HGET', event_key(id), 'mail:' .. recipient)
-  return text and cjson.decode(text)
+  return text and decode_mail(text)
 end
 
 local function save_mail(id, recipient, mail)
@@ -30,9 +39,7 @@ end
 local function mails_of(id)
   local fields, mails = redis.call('HGETALL', event_key(id)), {}
   for i = 1, #fields, 2 do
-    if string.sub(fields[i], 1, 5) == 'mail:' then
-      mails[string.sub(fields[i], 6)] = cjson.decode(fields[i + 1])
-    end
+    if string.sub(fields[i], 1, 5) == 'mail:' then mails[string.sub(fields[i], 6)] = decode_mail(fields[i + 1]) end
   end
   return mails
 end
@@ -49,20 +56,26 @@ local function put_pending(id, due)
   redis.call('ZREM', CLAIMED, id)
   redis.call('HDEL', event_key(id), 'token', 'begun')
   redis.call('ZADD', PENDING, due, id)
+  if redis.call('HGET', event_key(id), 'urgent') == '1' then redis.call('ZADD', URGENT, due, id) end
+end
+
+local function take_pending(id)
+  redis.call('ZREM', PENDING, id)
+  redis.call('ZREM', URGENT, id)
 end
 
 -- Move an event to where its mails say it belongs; answers its final state, or '' while any is open.
 local function settle_event(id, history)
   local key, found = event_key(id), {}
   for _, mail in pairs(mails_of(id)) do found[mail.s] = true end
-  if not found.dead then redis.call('ZREM', BURIED, id) end
+  if found.dead then redis.call('ZADD', BURIED, 'NX', now, id) else redis.call('ZREM', BURIED, id) end
   if found.open then return '' end
   if redis.call('HGET', key, 'resolved') ~= '1' then
     put_pending(id, now)
     return ''
   end
   local state = found.dead and 'dead' or found.sent and 'sent' or 'suppressed'
-  redis.call('ZREM', PENDING, id)
+  take_pending(id)
   redis.call('ZREM', CLAIMED, id)
   for _, other in ipairs({'sent', 'dead', 'suppressed'}) do
     if other ~= state then redis.call('ZREM', prefix .. other, id) end
@@ -84,7 +97,6 @@ local function close_open_mails(id, state, code, phase, reason, history)
       closed[#closed + 1] = recipient
     end
   end
-  if state == 'dead' and #closed > 0 then redis.call('ZADD', BURIED, now, id) end
   return settle_event(id, history), closed
 end
 
@@ -92,7 +104,8 @@ end
 local function defer_event(id, wait, urgent_wait, max_age, reason, history)
   local key = event_key(id)
   local since = tonumber(redis.call('HGET', key, 'since')) or now
-  local give_up = since + max_age
+  -- One that was never claimed has its first attempt coming, however old it is.
+  local give_up = redis.call('HGET', key, 'resolved') == '1' and since + max_age or math.huge
   if now >= give_up then
     local given = string.format('not delivered within %d s', max_age / 1000)
     close_open_mails(id, 'dead', '', 'deferral', reason ~= '' and given .. '; last: ' .. reason or given, history)
@@ -105,10 +118,12 @@ local function defer_event(id, wait, urgent_wait, max_age, reason, history)
   return 'deferred'
 end
 
--- Answers in how many milliseconds a wake-up must be sent, or -1 if one due no later is outstanding.
+-- Answers {milliseconds until a wake-up that must be sent, its due time}, or NO_WAKE if one due no later is
+-- outstanding. The wake-up names its due time, so that the gather it starts takes back this flag and no other.
+local NO_WAKE, SLACK = {-1, 0}, 50
 local function ask_wake(wait, lifetime)
   local due, outstanding = now + wait, tonumber(redis.call('GET', prefix .. 'wake'))
-  if outstanding and outstanding <= due then return -1 end
+  if outstanding and outstanding <= due + SLACK then return NO_WAKE end
   redis.call('SET', prefix .. 'wake', string.format('%d', due), 'PX', wait + lifetime)
-  return wait
+  return {wait, due}
 end

@@ -1,17 +1,21 @@
 -- The first step of every gather: clear the wake-up, bring back what lost its lease, look at the channel.
--- Keys: wake string, beat string, claimed zset, pending zset, event:<id> hashes, channel hash, history zsets.
--- ARGV: 2 '1' if beat called, 3 most events to bring back, 4 history, 5 how long a probe keeps others away
--- Answers {rescued, due, claimed, 'open' | 'held' | 'probe'}
-redis.call('DEL', prefix .. 'wake')
+-- Keys: wake string, beat string, claimed, pending and urgent zsets, event:<id> hashes, channel hash, history zsets.
+-- ARGV: 2 '1' if beat called, 3 most events to bring back, 4 history, 5 how long a probe keeps others away,
+--       6 how long ago still counts as lately, 7 due time of the wake-up that started this gather or 0, 8 max age
+-- Answers {rescued, due, urgent ones among them, claimed, finished lately, 'open' | 'held' | 'probe'}
+local wake = tonumber(redis.call('GET', prefix .. 'wake'))
+if wake and (wake <= now + SLACK or wake == tonumber(ARGV[7])) then redis.call('DEL', prefix .. 'wake') end
 if ARGV[2] == '1' then redis.call('SET', prefix .. 'beat', now) end
 
 local lapsed = redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]))
 for _, id in ipairs(lapsed) do
-  redis.call('HSET', event_key(id), 'late', '1')
-  put_pending(id, now)
+  defer_event(id, 0, 0, tonumber(ARGV[8]), 'its lease ran out', ARGV[4])
 end
-for _, finished in ipairs({'sent', 'dead', 'suppressed', 'buried'}) do
+redis.call('ZREMRANGEBYSCORE', BURIED, '-inf', now - tonumber(ARGV[4]))
+local lately = 0
+for _, finished in ipairs({'sent', 'dead', 'suppressed'}) do
   redis.call('ZREMRANGEBYSCORE', prefix .. finished, '-inf', now - tonumber(ARGV[4]))
+  lately = lately + redis.call('ZCOUNT', prefix .. finished, now - tonumber(ARGV[6]), '+inf')
 end
 
 local channel, probe = 'open', tonumber(redis.call('HGET', prefix .. 'channel', 'probe'))
@@ -20,7 +24,8 @@ if probe then
   channel = 'held'
   if now >= probe and due > 0 then
     channel = 'probe'
-    redis.call('HSET', prefix .. 'channel', 'probe', now + tonumber(ARGV[5]))
+    redis.call('HSET', prefix .. 'channel', 'probe', now + tonumber(ARGV[5]), 'probing', '1')
   end
 end
-return {#lapsed, due, redis.call('ZCARD', CLAIMED), channel}
+local urgent = redis.call('ZCOUNT', URGENT, '-inf', now)
+return {#lapsed, due, urgent, redis.call('ZCARD', CLAIMED), lately, channel}

@@ -2,8 +2,8 @@
 -- Keys: event:<id> hashes, and where the event then belongs.
 -- ARGV: 2 token, 3 history, 4 most open tries,
 --       5 id or '', 6 recipient, 7 verdict: sent | dead | failed | unknown | unspent, 8 code, 9 phase, 10 reason,
---       11 next id or '', 12 next recipient
--- Answers {final state of the settled event or '', 'go' | 'done' | 'buried' | 'lost' | '' for the next mail}
+--       11 next id or '', 12 next recipient, 13 how long an urgent event may wait for a free worker
+-- Answers {final state of the settled event or '', 'go' | 'done' | 'buried' | 'lost' | 'yield' | '' for the next mail}
 local token, history = ARGV[2], ARGV[3]
 local function held(id) return redis.call('HGET', event_key(id), 'token') == token end
 
@@ -19,13 +19,14 @@ if mail and mail.s ~= 'sent' and (verdict == 'sent' or (held(id) and mail.s == '
     tally(token, verdict)
   end
   save_mail(id, recipient, mail)
-  if verdict == 'dead' then redis.call('ZADD', BURIED, now, id) end
   if mail.s ~= 'open' then state = settle_event(id, history) end
 end
 
 local next_id, next_recipient = ARGV[11], ARGV[12]
 if next_id == '' then return {state, ''} end
 if not held(next_id) then return {state, 'lost'} end
+if redis.call('HGET', event_key(next_id), 'urgent') ~= '1'
+  and redis.call('ZCOUNT', URGENT, '-inf', now - tonumber(ARGV[13])) > 0 then return {state, 'yield'} end
 local upcoming = load_mail(next_id, next_recipient)
 if not upcoming or upcoming.s ~= 'open' then return {state, 'done'} end
 if upcoming.o >= tonumber(ARGV[4]) then
@@ -33,7 +34,6 @@ if upcoming.o >= tonumber(ARGV[4]) then
   upcoming.r = string.format('outcome unknown %d times; last: %s', upcoming.o, upcoming.r or 'the worker died')
   save_mail(next_id, next_recipient, upcoming)
   tally(token, 'dead')
-  redis.call('ZADD', BURIED, now, next_id)
   settle_event(next_id, history)
   return {state, 'buried'}
 end

@@ -1,10 +1,12 @@
--- Ask for a wake-up for the work that remains. Keys: wake string, pending zset, claimed zset.
--- ARGV: 2 shortest wait, 3 longest wait, 4 batch size, 5 batch timeout, 6 wake-up's lifetime
--- A full batch goes at once, a part of one after the batch timeout; else the next due time or end of a lease counts.
--- Answers milliseconds until the wake-up, or -1 if none is needed or one due no later is outstanding.
+-- Ask for a wake-up for the work that remains. Keys: wake string, pending, urgent and claimed zsets.
+-- ARGV: 2 shortest wait, 3 longest wait, 4 batch size, 5 batch timeout, 6 how long an urgent event may wait,
+--       7 wake-up's lifetime
+-- An urgent event that has waited and a full batch go at once, a part of a batch after the batch timeout; else the
+-- next due time or end of a lease counts.
+-- Answers {milliseconds until the wake-up or -1, its due time}
 local wait
 local due = redis.call('ZCOUNT', PENDING, '-inf', now)
-if due >= tonumber(ARGV[4]) then
+if due >= tonumber(ARGV[4]) or redis.call('ZCOUNT', URGENT, '-inf', now - tonumber(ARGV[6])) > 0 then
   wait = 0
 elseif due > 0 then
   wait = tonumber(ARGV[5])
@@ -14,6 +16,6 @@ else
     if first[2] then wait = math.min(wait or math.huge, math.max(0, tonumber(first[2]) - now)) end
   end
 end
-if not wait then return -1 end
+if not wait then return NO_WAKE end
 wait = math.max(tonumber(ARGV[2]), math.min(wait, tonumber(ARGV[3])))
-return ask_wake(math.ceil(wait), tonumber(ARGV[6]))
+return ask_wake(math.ceil(wait), tonumber(ARGV[7]))

@@ -1,0 +1,77 @@
+"""Redis connections whose steps share one deadline: redis-py's timeouts are per step."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+#: By time.monotonic(); None: the connection's own timeouts alone hold.
+_deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("approval_mail_deadline", default=None)
+#: Seconds. A step that begins after the deadline gets this, and so fails the way that redis-py cleans up after.
+_NO_TIME = 0.001
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Let everything that bounded connections do in here take so many seconds together."""
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+if TYPE_CHECKING:
+    # What the mixin below is mixed into.
+    _Base = redis.Connection
+else:
+    _Base = object
+
+
+class _Bounded(_Base):
+    """Shortens the timeout of each step to what is left of the deadline."""
+
+    _shortened = False
+
+    def _left(self, usual: Any) -> Any:
+        deadline = _deadline.get()
+        if deadline is None:
+            return usual
+        left = max(deadline - time.monotonic(), _NO_TIME)
+        return left if usual is None else min(left, usual)
+
+    def _shorten(self) -> None:
+        usual = self.socket_timeout
+        left = self._left(usual)
+        if self._sock is not None and (self._shortened or left != usual):
+            self._sock.settimeout(left)
+            self._shortened = left != usual
+
+    def _connect(self) -> Any:
+        usual = self.socket_connect_timeout
+        self.socket_connect_timeout = self._left(usual)
+        try:
+            return super()._connect()  # type: ignore[no-untyped-call]
+        finally:
+            self.socket_connect_timeout = usual
+
+    def send_packed_command(self, *args: Any, **options: Any) -> Any:
+        self._shorten()
+        return super().send_packed_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        self._shorten()
+        return super().read_response(*args, **options)
+
+
+class BoundedConnection(_Bounded, redis.Connection):
+    """For ``redis://``."""
+
+
+class BoundedSSLConnection(_Bounded, redis.SSLConnection):
+    """For ``rediss://``."""
