@@ -151,8 +151,7 @@ class Connection:
             self._step("content", lambda: wire.send(body))
             if wire.said_something():  # Closed, or refused before the final dot: known not to be accepted.
                 self._want((), "content", wire.getreply)
-            self._step("content", lambda: wire.send(b".\r\n"))
-            code, text = self._want(range(200, 300), "dot", wire.getreply, timeout=FINAL_DOT_TIMEOUT)
+            code, text = self._want(range(200, 300), "dot", self._finish, timeout=FINAL_DOT_TIMEOUT)
         except Refused as error:
             if error.phase in ("mail", "rcpt", "data") and error.code in LOGIN_CODES:
                 raise refusal_trouble(self._channel, error) from error
@@ -165,6 +164,14 @@ class Connection:
             self.broken = True
             return Reply("unknown" if error.phase == "dot" else "failed", None, error.phase, error.why)
         return Reply("sent", code, "dot", f"{code} {readable(text)}".strip())
+
+    def _finish(self) -> tuple[int, bytes]:
+        """Send the final dot and read the verdict: one step, for nothing may come between them."""
+        try:
+            self._wire.send(b".\r\n")
+        except (OSError, smtplib.SMTPException) as error:
+            raise Lost("content", _why(error, FINAL_DOT_TIMEOUT)) from error
+        return self._wire.getreply()
 
     def probe(self, recipients: Sequence[str]) -> dict[str, str]:
         """Go as far as a mail can without one being sent, then RSET; answers the refusals by recipient.

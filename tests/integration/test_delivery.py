@@ -303,6 +303,23 @@ def test_a_worker_that_lost_its_lease_stops_sending(rig: Rig, smtp: SMTPServer, 
     assert rig.send()["sent"] == 3
 
 
+def test_an_acceptance_is_recorded_though_the_lease_was_lost_while_the_server_thought(
+    rig: Rig, smtp: SMTPServer, client: redis.Redis
+) -> None:
+    record(rig.store, event())
+    [claim] = rig.gather()
+
+    def take_over(connection: Connection) -> None:
+        lapse(client, rig.store)
+        rig.clock.now += timing.LEASE
+        connection.say("250 taken")
+
+    smtp.on("dot", act=take_over, times=1)
+    assert rig.delivery.send(claim, attempt=0)["sent"] == 1
+    assert states(rig.store) == {"sent": 1}
+    assert len(smtp.mails) == 1
+
+
 def test_a_corrupt_record_is_dead_and_its_neighbours_are_sent(rig: Rig, client: redis.Redis) -> None:
     for n in range(3):
         record(rig.store, event(f"r{n}"))
