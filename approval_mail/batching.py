@@ -33,10 +33,11 @@ def plan(*, due: int, claimed: int, lately: int, batch_size: int) -> Plan:
     its lease would run out in Celery's queue. The rest stays pending; who finishes asks for more.
     """
     most = max(ALWAYS_CLAIMED * batch_size, min(_AHEAD * lately, MAX_CLAIMED))
-    room = min(due, most - claimed)
-    if room <= 0:
+    room = most - claimed
+    if room < min(due, most // 2) or not due:
+        # Refilled by halves: a handful of events each time would cost a chord each time.
         return Plan(tasks=0, events_per_task=batch_size)
-    batches = count(room, batch_size)
+    batches = count(min(due, room), batch_size)
     per_task = max(1, min(batches // _TASKS_WANTED, _MAX_BATCHES_PER_TASK))
     return Plan(tasks=count(batches, per_task), events_per_task=per_task * batch_size)
 
