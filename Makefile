@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up what they need by themselves, once, in .venv.
+# `make demo` (ARGS='--lang en' for English mails) and `make test` set up what they need by themselves, once, in .venv.
 PYTHON ?= python3
 PACKAGING := setup.cfg setup.py pyproject.toml
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
@@ -6,7 +6,7 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test check clean
 
 demo: .venv/demo.stamp
-	.venv/bin/approval-mail demo
+	.venv/bin/approval-mail demo $(ARGS)
 
 test: .venv/test.stamp
 	.venv/bin/pytest

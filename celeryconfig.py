@@ -58,7 +58,8 @@ broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 #: Without this a worker exits on a failover or when Redis is out of memory.
 broker_channel_error_retry = True
-worker_cancel_long_running_tasks_on_connection_loss = False
+#: Of `notify` alone, which acknowledges late and may run twice.
+worker_cancel_long_running_tasks_on_connection_loss = True
 #: A batch can take a minute: a worker takes no more messages than it has hands.
 worker_prefetch_multiplier = 1
 

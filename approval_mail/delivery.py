@@ -117,7 +117,7 @@ class Delivery:
                 if yielding:
                     break
                 if answer == "buried":
-                    logger.error("Dead %s: the outcome of too many tries is unknown", parcel.event)
+                    logger.error("Dead %s: the outcome of too many tries is unknown", event_id)
                 if answer != "go":
                     parcel.tried += 1
                     continue
@@ -141,11 +141,11 @@ class Delivery:
                 parcel.content = self._renderer.render(parcel.event, now)
             content = self._renderer.compose(parcel.event, parcel.content, recipient, now)
         except TemplateFailed as error:
-            logger.error("Dead %s: %s", parcel.event, error)
+            logger.error("Dead %s: %s", parcel.event.event_id, error)
             return Verdict("dead", phase="render", reason=str(error))
         reply = session.send(recipient, content)
         if reply.state == "dead":
-            logger.error("Dead %s: refused for good in %s: %s", parcel.event, reply.phase, reply.reason)
+            logger.error("Dead %s: refused for good in %s: %s", parcel.event.event_id, reply.phase, reply.reason)
         elif reply.state != "sent":
             parcel.failed[recipient] = f"{reply.phase}: {reply.reason}"
             parcel.doubtful |= reply.state == "unknown"

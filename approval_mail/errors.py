@@ -11,9 +11,13 @@ class InvalidEvent(ApprovalMailError, ValueError):
     """An event's field is missing or malformed; the message names the field and the mend."""
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(field, message)  # Both, so that Celery can rebuild it from a task's result.
         #: Name of the field, as the hook's caller spells it.
         self.field = field
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class InvalidSettings(ApprovalMailError):

@@ -13,10 +13,12 @@ from datetime import datetime
 from typing import Any
 
 from approval_mail import celery, services
+from approval_mail.errors import InvalidEvent
 from approval_mail.recording import Receipt
 from approval_mail.settings import Settings
 
 __all__ = [
+    "InvalidEvent",
     "Receipt",
     "approval_approved",
     "approval_rejected",

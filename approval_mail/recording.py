@@ -106,7 +106,8 @@ class Recorder:
         )
 
     def _record_late(self, spooled: Spooled) -> None:
-        if self._record(spooled.event, spooled.nonce, late=True).new:
+        recorded = self._record(spooled.event, spooled.nonce, late=True)
+        if recorded.new and not recorded.again:
             logger.info("Event enqueued: %s", spooled.event)
 
     def _keep(self, event: ApprovalEvent, nonce: str) -> Receipt:

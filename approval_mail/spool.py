@@ -109,7 +109,9 @@ class Spool:
         for spooled in self.events():
             record(spooled)
             try:
-                spooled.path.unlink(missing_ok=True)
+                spooled.path.unlink()
+            except FileNotFoundError:
+                continue  # Another process replayed it as well; it was recorded once.
             except OSError as error:  # It will be known as recorded when it is read again.
                 self._tell(spooled.path, f"cannot be removed ({error.strerror}); remove it")
             else:

@@ -12,7 +12,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from approval_mail import batching, gathering, services, timing
 from approval_mail.celery import app, wake_gather
 from approval_mail.delivery import Summary
-from approval_mail.errors import TryAgain
+from approval_mail.errors import InvalidEvent, TryAgain
 from approval_mail.store import Claim, WakeUp
 
 logger = logging.getLogger(__name__)
@@ -25,9 +25,9 @@ _FIRST, _LATER = 0, 6
 _SHORTEST_SLEEP = 1.0
 
 
-@app.task(name="approval_mail.notify", acks_late=True, reject_on_worker_lost=True)
+@app.task(name="approval_mail.notify", acks_late=True, reject_on_worker_lost=True, throws=(InvalidEvent,))
 def notify(event_type: str, data: dict[str, Any]) -> str:
-    """``hooks.emit``, run in a worker; the result is the receipt."""
+    """``hooks.emit``, run in a worker; the result is the receipt, or InvalidEvent."""
     return services.recorder(wake_gather).emit(event_type, data).value
 
 

@@ -1,4 +1,4 @@
-"""What a Celery worker of this app does when it starts and when it stops."""
+"""What a Celery worker of this app does when it starts and when it stops, and beat when it starts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from celery import signals
+from celery.beat import SchedulingError
 
 from approval_mail import broker, services, timing
 from approval_mail.celery import app, wake_gather
@@ -35,6 +36,19 @@ def prepare(conf: Any, **_: object) -> None:
 def show_facts(loglevel: int, **_: object) -> None:
     """Show this package's INFO lines also where the worker's own log level is higher, as it is by default."""
     logging.getLogger("approval_mail").setLevel(min(loglevel or logging.INFO, logging.INFO))
+
+
+@signals.beat_init.connect
+def complain_briefly(**_: object) -> None:
+    """Let beat say in one line that the broker is out of reach, not in a page of traceback every few seconds."""
+    logging.getLogger("celery.beat").addFilter(_one_line)
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], SchedulingError):
+        record.msg, record.args = "%s; beat tries again", (record.exc_info[1],)
+        record.exc_info = None
+    return True
 
 
 @signals.worker_ready.connect

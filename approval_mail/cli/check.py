@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 
 import click
 import tenacity
@@ -69,7 +70,7 @@ def command(wait: float, as_json: bool) -> None:
             click.echo(f"{mark} {line.name:<9} {line.seconds:6.2f} s  {line.detail}")
             if line.next_step:
                 click.echo(f"                         next step: {line.next_step}")
-    sys.exit(0 if all(line.ok for line in lines) else 2 if not lines[0].ok else 1)
+    sys.exit(2 if services.loaded().problems else not all(line.ok for line in lines))
 
 
 def _say_what_is_missing(state: tenacity.RetryCallState) -> None:
@@ -79,11 +80,16 @@ def _say_what_is_missing(state: tenacity.RetryCallState) -> None:
 
 
 def _lines() -> Iterator[Line]:
+    redis_ok = True
     for name, look in _CHECKS.items():
         started = time.perf_counter()
+        if name in _ASKED_THROUGH_REDIS and not redis_ok:
+            yield Line(name, False, 0.0, "not tried: it is asked through Redis", "mend Redis first")
+            continue
         ok, detail, next_step = _ask(look)
+        redis_ok &= ok or name != "redis"
         yield Line(name, ok, round(time.perf_counter() - started, 3), detail, next_step)
-        if name == "settings" and not ok:
+        if name == "settings" and services.loaded().problems:
             return  # Nothing else can be tried without settings.
 
 
@@ -102,12 +108,14 @@ def _ask(look: Callable[[], str]) -> tuple[bool, str, str]:
 
 def _settings() -> str:
     settings = services.settings()
-    warnings = services.loaded().warnings
-    if warnings:
-        raise _Trouble("; ".join(warnings), "mend the name, or remove it")
-    if settings.enabled:
-        return "read; notifications are enabled"
-    raise _Trouble("read; notifications are disabled: hooks record nothing", "set NOTIFICATION_ENABLED=true")
+    where = "the environment" + (
+        f" and {Path('.env').absolute()}" if Path(".env").is_file() else f"; no .env in {Path().absolute()}"
+    )
+    if not settings.enabled:
+        raise _Trouble(
+            f"notifications are disabled: hooks record nothing; read from {where}", "set NOTIFICATION_ENABLED=true"
+        )
+    return "; ".join((f"notifications are enabled; read from {where}", *services.loaded().warnings))
 
 
 def _templates() -> str:
@@ -117,11 +125,11 @@ def _templates() -> str:
         content = renderer.render(sample(name), datetime.now(timezone.utc))
         if content.template != sources[f"{name}.html"]:
             raise _Trouble(
-                f"{sources[f'{name}.html']} fails, {content.template} is used in its place",
-                "mend the template as the log line above says",
+                f"{renderer.fault(name)}; {content.template} is used in its place", "mend the template at that line"
             )
     folder = services.settings().template_dir
-    own = sorted(name for name, path in sources.items() if folder and path.startswith(str(folder.absolute())))
+    paths = {Path(path) for path in sources.values()}
+    own = sorted(path.name for path in paths if folder and path.is_relative_to(folder.absolute()))
     return f"all {len(EVENT_TYPES)} mails render; " + (f"own: {', '.join(own)} in {folder}" if own else "all packaged")
 
 
@@ -160,11 +168,19 @@ def _smtp() -> str:
     if refusals:
         said = "; ".join(f"{address}: {reply}" for address, reply in refusals.items())
         raise _Trouble(f"{mailer.channel} would not take a mail: {said}", "mend EMAIL_FROM, EMAIL_TO or the server")
-    counts = services.operator_store().count()
-    held = f"; held since {counts.held_since:%H:%M:%S} UTC, probed within a minute" if counts.held_since else ""
-    return f"{mailer.channel} would take mails for {len(settings.email_to)} recipients{held}"
+    return f"{mailer.channel} would take mails for {len(settings.email_to)} recipients{_held()}"
 
 
+def _held() -> str:
+    try:
+        since = services.operator_store().count().held_since
+    except StoreError:
+        return ""  # The line of Redis says so.
+    return f"; held since {since:%H:%M:%S} UTC, probed within a minute" if since else ""
+
+
+#: Checks that say nothing of their own subject while Redis is out of reach.
+_ASKED_THROUGH_REDIS = frozenset(("worker", "beat"))
 _CHECKS: dict[str, Callable[[], str]] = {
     "settings": _settings,
     "templates": _templates,

@@ -89,7 +89,7 @@ def discard(event_ids: tuple[str, ...], everything: bool, yes: bool, as_json: bo
 
 def _chosen(event_ids: tuple[str, ...], everything: bool) -> list[DeadMail]:
     if bool(event_ids) == everything:
-        raise click.UsageError("name the events by their EVENT_ID, or all of them with --all")
+        raise click.UsageError("name the events by their EVENT_ID, or all of them with --all, not both")
     mails = list(services.operator_store().dead(event_ids or None))
     unknown = set(event_ids) - {mail.event_id for mail in mails}
     if unknown:

@@ -41,12 +41,16 @@ def _status() -> dict[str, Any]:
     }
 
 
+#: What to do about a count that is not zero.
+_HINTS = {"dead": "  (why: approval-mail dead list)", "spooled": "  (bring them in: approval-mail spool replay)"}
+
+
 def _page(found: dict[str, Any]) -> str:
     channel, oldest, beat = found["channel"], found["oldest_pending_seconds"], found["beat_seconds_ago"]
     rows = [
         ("notifications", "enabled" if found["enabled"] else "disabled: hooks record nothing"),
         *(
-            (name, f"{found[name]:,}")
+            (name, f"{found[name]:,}{_HINTS.get(name, '') if found[name] else ''}")
             for name in ("pending", "deferred", "claimed", "sent", "dead", "suppressed", "spooled")
         ),
         ("oldest pending", f"{oldest:.1f} s" if oldest is not None else "-"),
@@ -54,6 +58,4 @@ def _page(found: dict[str, Any]) -> str:
         ("workers", str(found["workers"])),
         ("channel", f"held since {channel['held_since']}: {channel['reason']}" if channel["held_since"] else "open"),
     ]
-    if found["dead"]:
-        rows.append(("", "see why: approval-mail dead list"))
     return "\n".join(f"{name:<15} {value}".rstrip() for name, value in rows)

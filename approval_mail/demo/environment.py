@@ -38,10 +38,14 @@ def celery(program: str) -> list[str]:
     return [sys.executable, "-m", "celery", "-A", "approval_mail", program, "--loglevel=INFO"]
 
 
-def emit_command(redis_url: str) -> str:
-    """A shell command that causes one more mail, with a request id of its own at each run."""
+def emit_command(redis_url: str, folder: Path) -> str:
+    """A shell command that causes one more mail, with a request id of its own at each run.
+
+    It names the demo's spool: pasted after the demo's end, it must not reach the user's own workers.
+    """
     return (
         f"REDIS_URL={redis_url} NOTIFICATION_ENABLED=true \\\n"
+        f"  NOTIFICATION_SPOOL_DIR={shlex.quote(str(folder / 'spool'))} \\\n"
         f"  {shlex.quote(_own_name())} emit approval_requested \\\n"
         "  --field request_id=demo-$(date +%s) --field user_id=you \\\n"
         "  --field tool_name=git_push"

@@ -61,7 +61,7 @@ def set_up(stack: ExitStack, folder: Path, language: str) -> Stage:
         stack.callback(valkey.process.stop)
         done(valkey.url)
     with _step("web inbox") as done:
-        command = environment.emit_command(valkey.url)
+        command = environment.emit_command(valkey.url, folder)
         inbox = Inbox(catcher, delay=deliveries.delay, command=command)
         inbox.start()
         stack.callback(inbox.stop)

@@ -108,6 +108,10 @@ class Renderer:
                 found[name] = page
         return found
 
+    def fault(self, type_name: str) -> str | None:
+        """What is wrong with the operator's templates of an event type, as last seen; None if nothing."""
+        return self._faults.get(type_name)
+
     def _render_own(self, event: ApprovalEvent, values: dict[str, Any]) -> Content | None:
         """Render by the operator's templates; None, with the fault logged, if they cannot."""
         if self._own is None:
@@ -204,7 +208,8 @@ class Renderer:
             self._missing_told = True
             missing = [name for name in ("base.html", *template_names(".html")) if not stamp(loader.places(name)[0])]
             if missing:
-                logger.warning("Not in %s, the packaged ones are used: %s", self._folder, ", ".join(missing))
+                place = loader.places("base.html")[0].parent
+                logger.warning("Not in %s, the packaged ones are used: %s", place, ", ".join(missing))
 
 
 def _is_blank(page: str) -> bool:

@@ -130,7 +130,7 @@ class EventStore:
             _ms(urgent_timeout),
             _WAKE_LIFETIME,
         )
-        return Recorded(new=answer != "duplicate", wake_up=_wake_up(*wake))
+        return Recorded(new=answer != "duplicate", again=answer == "again", wake_up=_wake_up(*wake))
 
     def wake(self, *, batch_size: int, batch_timeout: float, shortest: float = 0, longest: float = 60) -> WakeUp | None:
         """Ask for a wake-up for the work that remains; None if none is needed or one is outstanding.

@@ -22,6 +22,8 @@ class Recorded:
 
     #: False: the event was recorded before, by another call.
     new: bool
+    #: The same call told it before.
+    again: bool
     #: None: no wake-up is needed.
     wake_up: WakeUp | None
 

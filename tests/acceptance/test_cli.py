@@ -196,6 +196,12 @@ def test_check_names_each_trouble_with_the_next_step(run: Run, smtp: SMTPServer)
     _, lines = check(run, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     assert {name for name, line in lines.items() if line["ok"]} == {"settings", "templates"}
 
+    assert lines["worker"]["next_step"] == "mend Redis first"
+    assert "Connection refused" in str(lines["smtp"]["detail"])
+
+    code, lines = check(run, NOTIFICATION_ENABLED="false")
+    assert (code, len(lines), lines["settings"]["ok"]) == (1, 6, False)
+
     code, lines = check(run, SMTP_PORT="x")
     assert (code, list(lines)) == (2, ["settings"])
 
@@ -221,7 +227,7 @@ def test_check_finds_a_broken_template(run: Run, tmp_path: Path) -> None:
     (folder / "approval_timeout.html").write_text("{{ nobody_knows }}")
     _, lines = check(run, NOTIFICATION_TEMPLATE_DIR=str(folder))
     assert not lines["templates"]["ok"]
-    assert "approval_timeout.html fails" in str(lines["templates"]["detail"])
+    assert "approval_timeout.html:1: UndefinedError: 'nobody_knows' is undefined" in str(lines["templates"]["detail"])
 
 
 def test_a_held_channel_is_visible_in_status(

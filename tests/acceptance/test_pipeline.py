@@ -68,15 +68,19 @@ def test_what_came_in_while_no_worker_ran_is_sent_when_one_starts(start: Start, 
 def test_notify_is_the_hook_run_in_a_worker_and_answers_the_receipt(
     start: Start, settings: dict[str, str], tmp_path: Path, status: Status
 ) -> None:
-    start("worker").ready()
+    worker = start("worker").ready()
     code = (
         "from approval_mail.tasks import notify\n"
         "data = {'request_id': 'r1', 'user_id': 'kim', 'tool_name': 'git_commit'}\n"
-        "for _ in range(2): print(notify.delay('approval_requested', data).get(timeout=20))"
+        "for _ in range(2): print(notify.delay('approval_requested', data).get(timeout=20))\n"
+        "try: notify.delay('approval_requested', {'request_id': 'r2'}).get(timeout=20)\n"
+        "except Exception as error: print(type(error).__name__, error)"
     )
     caller = Program(sys.executable, "-c", code, folder=tmp_path, settings=settings, name="caller")
     caller.process.wait(40)
-    assert caller.output() == "accepted\nduplicate\n"
+    told = "InvalidEvent approval_requested: field 'user_id' is missing or empty; it is required"
+    assert caller.output() == f"accepted\nduplicate\n{told}\n"
+    assert "Traceback" not in worker.output()
     wait_for(lambda: status() == {"sent": 1})
 
 
@@ -180,6 +184,21 @@ def test_the_worker_and_beat_refuse_bad_settings_with_every_problem(start: Start
         assert lines[1].startswith("SMTP_PORT=x (the environment)")
         assert len(lines) == 3
         assert "hunter2" not in refused.output()
+
+
+def test_beat_says_in_one_line_that_redis_is_gone_and_goes_on_when_it_is_back(
+    start: Start, redis_server: RedisServer
+) -> None:
+    beat = start("beat")
+    with redis_server.client as client:
+        wait_for(lambda: client.llen("approval_mail") > 0)
+    redis_server.kill()
+    beat.wait_for_line("beat tries again", times=2)
+    assert "Traceback" not in beat.output()
+    redis_server.start()
+    with redis_server.client as client:
+        before = client.llen("approval_mail")
+        wait_for(lambda: client.llen("approval_mail") > before)
 
 
 HOST = """
