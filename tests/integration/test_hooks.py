@@ -28,8 +28,8 @@ from approval_mail.store import EventStore
 from tests.rig.redis_server import RedisServer, free_port
 from tests.rig.waiting import wait_for
 
-#: Seconds. The promise: a hook returns within this whatever Redis does.
-BOUND = 0.5
+#: Seconds. A hook promises to return within half a second whatever Redis does; a busy machine gets as much again.
+BOUND = 1.0
 
 Configure = Callable[..., Settings]
 
