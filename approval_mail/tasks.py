@@ -13,7 +13,7 @@ from approval_mail import batching, gathering, services, timing
 from approval_mail.celery import app, wake_gather
 from approval_mail.delivery import Summary
 from approval_mail.errors import InvalidEvent, TryAgain
-from approval_mail.store import Claim, WakeUp
+from approval_mail.store import Claim, StoreError, WakeUp
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
     """Claim everything due and dispatch it as a chord of batches."""
     started = time.time()
     settings = services.settings()
-    services.recorder(wake_gather).replay()
+    _replay_spool()
     claims = gathering.gather(
         services.store(), batch_size=settings.batch_size, recipients=settings.email_to, by_beat=by_beat, due=due
     )
@@ -83,6 +83,13 @@ def conclude(outcomes: list[dict[str, int]] | dict[str, int], started: float, ba
     totals = {word: sum(row[word] for row in rows) for word in ("sent", "deferred", "dead", "suppressed")}
     logger.info("%s", Summary(batches=batches, seconds=time.time() - started, **totals))
     _wake_for_what_remains()
+
+
+def _replay_spool() -> None:
+    try:
+        services.recorder(wake_gather).replay()
+    except StoreError as error:  # The hooks' client gives up sooner than the one that claims.
+        logger.warning("The spool could not be replayed (%s); the next gather tries again", error)
 
 
 def _wake_for_what_remains(*, shortest: float = 0) -> None:

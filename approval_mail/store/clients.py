@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
@@ -26,42 +29,39 @@ def hook_client(url: str) -> redis.Redis:
 
     Within `bounded.within` its steps share that deadline.
     """
-    return redis.Redis.from_url(
-        url,
-        connection_class=BoundedSSLConnection if url.startswith("rediss://") else BoundedConnection,
-        decode_responses=True,
-        socket_timeout=0.2,
-        socket_connect_timeout=0.2,
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-    )
-
-
-def worker_client(url: str) -> redis.Redis:
-    """A client for workers: retries for about 15 s, so that an accepted mail is settled across a restart of Redis."""
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=5,
-        socket_connect_timeout=5,
-        retry=Retry(
-            ExponentialBackoff(cap=3, base=0.1),
-            9,
-            supported_errors=(
-                redis.ConnectionError,
-                redis.TimeoutError,
-                redis.ReadOnlyError,
-                redis.exceptions.OutOfMemoryError,
-            ),
-        ),
-    )
+    bounded = BoundedSSLConnection if url.startswith("rediss://") else BoundedConnection
+    return _client(url, timeout=0.2, retry=_ON_A_STALE_CONNECTION, connection_class=bounded)
 
 
 def operator_client(url: str) -> redis.Redis:
     """A client for a person who waits: 5 s for each step, one more try on a stale connection."""
+    return _client(url, timeout=5, retry=_ON_A_STALE_CONNECTION)
+
+
+def worker_client(url: str) -> redis.Redis:
+    """A client for workers: retries for about 15 s, so that an accepted mail is settled across a restart of Redis."""
+    return _client(url, timeout=5, retry=_ACROSS_A_RESTART)
+
+
+_ON_A_STALE_CONNECTION = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+_ACROSS_A_RESTART = Retry(
+    ExponentialBackoff(cap=3, base=0.1),
+    9,
+    supported_errors=(
+        redis.ConnectionError,
+        redis.TimeoutError,
+        redis.ReadOnlyError,
+        redis.exceptions.OutOfMemoryError,
+    ),
+)
+
+
+def _client(url: str, *, timeout: float, retry: Retry, **more: Any) -> redis.Redis:
     return redis.Redis.from_url(
         url,
         decode_responses=True,
-        socket_timeout=5,
-        socket_connect_timeout=5,
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=copy.deepcopy(retry),  # It keeps the state of its back-off.
+        **more,
     )

@@ -29,11 +29,12 @@ class EventStore:
 
     ::
 
-        record ──▶ pending ──claim──▶ claimed ──settle──▶ sent
-                    ▲  ▲                 │ │ │               dead ──revive──▶ pending
-                    │  └─ release,       │ │ └─ suppress ──▶ suppressed
-                    │     rescue ────────┘ │                 ▲
-                    └─ defer (a later due) ┘    dead ──discard┘
+        record ──▶ pending ──claim──▶ claimed ──settle──────────▶ sent
+                    ▲ ▲ ▲               │ │ ├────settle, bury────▶ dead ──discard──▶ suppressed
+                    │ │ └─ release, ────┘ │ └────suppress, begin─▶ suppressed
+                    │ │    rescue         │
+                    │ └─── defer ─────────┘  (a later due time)
+                    └───── revive ◀── dead
 
     A mail, one recipient of an event, is open until it is sent, dead or suppressed; an event is
     finished once none of its mails is open: dead if any is dead, else sent if any was sent, else

@@ -25,6 +25,7 @@ from approval_mail.errors import InvalidEvent
 from approval_mail.hooks import Receipt
 from approval_mail.settings import Settings
 from approval_mail.store import EventStore
+from tests.rig.proxy import Proxy
 from tests.rig.redis_server import RedisServer, free_port
 from tests.rig.waiting import wait_for
 
@@ -245,37 +246,21 @@ def test_a_full_redis_spools_and_takes_the_events_when_it_has_room(
 
 
 def test_a_write_whose_reply_was_lost_is_the_same_event_once(configure: Configure, redis_server: RedisServer) -> None:
-    """A proxy passes the write on, then drops the reply and the connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        dropped = threading.Event()
+    dropped: list[bytes] = []
 
-        def relay(peer: socket.socket, upstream: socket.socket) -> None:
-            with peer, upstream:
-                while data := peer.recv(65536):
-                    upstream.sendall(data)
-                    reply = upstream.recv(65536)
-                    if b"git_commit" in data and b"NOSCRIPT" not in reply and not dropped.is_set():
-                        dropped.set()
-                        return
-                    peer.sendall(reply)
+    def drop_the_first(request_bytes: bytes, reply: bytes) -> bool:
+        if dropped or b"git_commit" not in request_bytes or b"NOSCRIPT" in reply:
+            return True
+        dropped.append(reply)
+        return False
 
-        def accept() -> None:
-            while True:
-                try:
-                    peer, _ = listener.accept()
-                except OSError:
-                    return
-                upstream = socket.create_connection(("127.0.0.1", redis_server.port))
-                threading.Thread(target=relay, args=(peer, upstream), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        configure(redis_url=f"redis://127.0.0.1:{listener.getsockname()[1]}/0", celery_broker_url=redis_server.url)
+    with Proxy(redis_server.port, drop_the_first) as proxy:
+        configure(redis_url=proxy.redis_url, celery_broker_url=redis_server.url)
         assert request() in (Receipt.ACCEPTED, Receipt.SPOOLED)
-        assert dropped.is_set()
+        assert dropped
         wait_for(lambda: services.spool().paths() == [])
         assert pending(redis_server) == 1
         services.configure(None)
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_stale_pooled_connection_is_no_reason_to_spool(configure: Configure, own_redis: RedisServer) -> None:
@@ -365,32 +350,6 @@ def test_a_spool_that_cannot_be_listed_does_not_fail_an_accepted_event(
     assert request() is Receipt.ACCEPTED
 
 
-def slowed(server: RedisServer, delay: float) -> socket.socket:
-    """A proxy that holds each reply back; close what it returns."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def relay(peer: socket.socket, upstream: socket.socket) -> None:
-        with peer, upstream:
-            while data := peer.recv(65536):
-                upstream.sendall(data)
-                reply = upstream.recv(65536)
-                time.sleep(delay)
-                peer.sendall(reply)
-
-    def accept() -> None:
-        while True:
-            try:
-                peer, _ = listener.accept()
-            except OSError:
-                return
-            upstream = socket.create_connection(("127.0.0.1", server.port))
-            threading.Thread(target=relay, args=(peer, upstream), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    return listener
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("slow", ["redis_url", "celery_broker_url", "both"])
 @pytest.mark.parametrize("delay", [0.05, 0.19])
 def test_steps_that_are_each_slow_are_bounded_together(
@@ -400,15 +359,18 @@ def test_steps_that_are_each_slow_are_bounded_together(
     assert request("warm-up") is Receipt.ACCEPTED
     with redis_server.client as client:
         client.delete("approval_mail:{store}:wake", "approval_mail:{store}:window")
-    listener = slowed(redis_server, delay)
-    url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
-    configure(**dict.fromkeys(["redis_url", "celery_broker_url"] if slow == "both" else [slow], url))
-    for n in range(3):
-        assert timed(lambda n=n: request(f"r{n}")) in (Receipt.ACCEPTED, Receipt.SPOOLED)  # type: ignore[misc]
-    wait_for(lambda: pending(redis_server) == 4)
-    services.configure(None)
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
+
+    def hold_back(_: bytes, __: bytes) -> bool:
+        time.sleep(delay)
+        return True
+
+    with Proxy(redis_server.port, hold_back) as proxy:
+        names = ["redis_url", "celery_broker_url"] if slow == "both" else [slow]
+        configure(**dict.fromkeys(names, proxy.redis_url))
+        for n in range(3):
+            assert timed(lambda n=n: request(f"r{n}")) in (Receipt.ACCEPTED, Receipt.SPOOLED)  # type: ignore[misc]
+        wait_for(lambda: pending(redis_server) == 4)
+        services.configure(None)
 
 
 def test_threads_may_share_the_hooks(configure: Configure, redis_server: RedisServer) -> None:

@@ -2,7 +2,7 @@
 -- Keys: event:<id> hashes, claimed zset; a moot event moves to the suppressed zset.
 -- ARGV: 2 token, 3 number of the try from 0, 4 lease, 5 history, 6 JSON of {moot: {type: true}, outcomes: {type: word}},
 --       7... event ids
--- Answers one row per event: {'open', id, record, rounds, last reason, recipient, ...} or {'suppressed', id, reason}
+-- Answers one row per event: {'open', id, record, rounds, recipient, ...} or {'suppressed', id, reason}
 local token, try, rules = ARGV[2], tonumber(ARGV[3]), cjson.decode(ARGV[6])
 
 local function moot(key)
