@@ -8,10 +8,15 @@ import os
 from pathlib import Path
 from types import ModuleType
 
+# Celery and kombu import these at the first publish; a hook's first call is no place for that.
+import celery.app.amqp
+import celery.backends.redis  # noqa: F401
 import click
+import kombu.messaging
 import kombu.pools
 from celery import Celery
 
+import approval_mail.broker  # noqa: F401 - for the same reason
 from approval_mail import services
 from approval_mail.errors import InvalidSettings
 from approval_mail.store import WakeUp
