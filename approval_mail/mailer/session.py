@@ -42,13 +42,17 @@ class Mailer:
         """A connection kept from before that still answers, or a new one; raises ChannelTrouble."""
         while self._idle:
             connection = self._idle.pop()
-            connection.before_step = before_step
             fresh = not connection.used_up and self._clock() - connection.idle_since < _FRESH
             if fresh and connection.answers():
+                connection.before_step = before_step
                 return connection
             connection.abandon()
         connection = Connection(self.channel, before_step)
-        connection.establish()
+        try:
+            connection.establish()
+        except BaseException:
+            connection.abandon()
+            raise
         return connection
 
     def put_back(self, connection: Connection) -> None:

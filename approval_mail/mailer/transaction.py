@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from approval_mail.addresses import split_sender
-from approval_mail.errors import ChannelTrouble
 from approval_mail.mailer.channel import Channel
 from approval_mail.mailer.trouble import (
     LOGIN_CODES,
@@ -81,14 +80,9 @@ class Connection:
             if channel.user:
                 self._log_in()
         except Refused as error:
-            self.abandon()
             raise refusal_trouble(channel, error) from error
         except Lost as error:
-            self.abandon()
             raise loss_trouble(channel, error) from error
-        except ChannelTrouble:
-            self.abandon()
-            raise
 
     def _hello(self) -> None:
         try:

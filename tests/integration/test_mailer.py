@@ -12,6 +12,7 @@ import trustme
 from approval_mail.errors import ChannelTrouble, LeaseLost
 from approval_mail.mailer import Channel, Mailer, Reply
 from tests.rig.smtp_server import Connection, SMTPServer
+from tests.rig.waiting import wait_for
 
 CONTENT = b"Subject: x\r\nMessage-ID: <1@x>\r\n\r\n.dot\r\n..two\r\nlast\r\n"
 TO = "op@example.com"
@@ -356,6 +357,22 @@ def test_a_bad_ca_file_is_channel_trouble(smtp: SMTPServer, tmp_path: Path) -> N
     bad = tmp_path / "bad.pem"
     bad.write_text("no certificate")
     assert "SMTP_TLS_CA_FILE" in trouble(smtp, ca_file=bad).reason
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_a_lease_lost_while_connecting_leaves_no_connection_open(smtp: SMTPServer, step: int) -> None:
+    steps = []
+
+    def lose_it() -> None:
+        steps.append(1)
+        if len(steps) == step:
+            raise LeaseLost("token")
+
+    with pytest.raises(LeaseLost) as held, mailer(smtp).session(lose_it):
+        pass
+    # The error's traceback still holds the connection: it has to be closed, not only forgotten.
+    wait_for(lambda: smtp.connections == 1 and not smtp.open_connections())
+    assert held.value
 
 
 def test_the_lease_is_looked_at_before_every_step_and_ends_the_session_when_lost(smtp: SMTPServer) -> None:

@@ -129,6 +129,9 @@ class SMTPServer:
                     os.fsync(file.fileno())
             self.mails.append(mail)
 
+    def open_connections(self) -> int:
+        return len(self._open)
+
     def to(self, recipient: str) -> list[Mail]:
         return [mail for mail in self.mails if mail.recipient == recipient]
 
