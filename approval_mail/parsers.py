@@ -81,13 +81,6 @@ def zone(text: str) -> ZoneInfo:
         raise ValueError("use a zone of the IANA database such as Asia/Seoul") from error
 
 
-def existing_folder(text: str) -> Path:
-    path = Path(text).expanduser()
-    if not path.is_dir():
-        raise ValueError("use a folder that exists")
-    return path
-
-
 def existing_file(text: str) -> Path:
     path = Path(text).expanduser()
     if not path.is_file():

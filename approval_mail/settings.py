@@ -64,7 +64,7 @@ class Settings:
     max_age: float = _setting("NOTIFICATION_MAX_AGE", parsers.number(1, 30 * 86400, float, " seconds"), 86400.0)
     #: Days that finished events stay as history.
     history_days: float = _setting("NOTIFICATION_HISTORY_DAYS", parsers.number(0.01, 3650, float, " days"), 7.0)
-    template_dir: Path | None = _setting("NOTIFICATION_TEMPLATE_DIR", parsers.existing_folder)
+    template_dir: Path | None = _setting("NOTIFICATION_TEMPLATE_DIR", parsers.path)
     language: str = _setting("NOTIFICATION_LANGUAGE", parsers.one_of(*LANGUAGES), LANGUAGES[0])
     #: Zone in which mails show times; None: the system's.
     timezone: tzinfo | None = _setting("NOTIFICATION_TIMEZONE", parsers.zone)
@@ -130,6 +130,8 @@ class _Reader:
         try:
             self._sources.append((str(dotenv), dotenv_values(dotenv, interpolate=False, encoding="utf-8-sig")))
         except (OSError, UnicodeDecodeError) as error:
+            if not environ.get("NOTIFICATION_ENABLED"):
+                self._faulty.add("NOTIFICATION_ENABLED")  # It may be on: events are spooled rather than dropped.
             self._problems.append(f"{dotenv} cannot be read: {error}; save it as UTF-8 text that this user may read")
 
     def read(self) -> Loaded:

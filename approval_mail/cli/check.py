@@ -119,6 +119,9 @@ def _settings() -> str:
 
 
 def _templates() -> str:
+    folder = services.settings().template_dir
+    if folder and not folder.is_dir():
+        raise _Trouble(f"{folder} is no folder: the packaged templates are used", "mend NOTIFICATION_TEMPLATE_DIR")
     renderer = services.renderer()
     sources = renderer.sources()
     for name in EVENT_TYPES:
@@ -127,7 +130,6 @@ def _templates() -> str:
             raise _Trouble(
                 f"{renderer.fault(name)}; {content.template} is used in its place", "mend the template at that line"
             )
-    folder = services.settings().template_dir
     paths = {Path(path) for path in sources.values()}
     own = sorted(path.name for path in paths if folder and path.is_relative_to(folder.absolute()))
     return f"all {len(EVENT_TYPES)} mails render; " + (f"own: {', '.join(own)} in {folder}" if own else "all packaged")

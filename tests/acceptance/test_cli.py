@@ -230,6 +230,16 @@ def test_check_finds_a_broken_template(run: Run, tmp_path: Path) -> None:
     assert "approval_timeout.html:1: UndefinedError: 'nobody_knows' is undefined" in str(lines["templates"]["detail"])
 
 
+def test_a_missing_template_folder_is_told_and_the_packaged_templates_are_sent(
+    run: Run, smtp: SMTPServer, tmp_path: Path
+) -> None:
+    gone = {"NOTIFICATION_TEMPLATE_DIR": str(tmp_path / "gone")}
+    _, lines = check(run, **gone)
+    assert "is no folder" in str(lines["templates"]["detail"])
+    assert run("send-test", **gone).returncode == 0
+    assert smtp.mails[0].subject == "[승인 필요] send-test 도구"
+
+
 def test_a_held_channel_is_visible_in_status(
     run: Run, start: Start, smtp: SMTPServer, status: Callable[[], dict[str, int]]
 ) -> None:

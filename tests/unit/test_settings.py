@@ -93,7 +93,6 @@ def test_every_problem_is_told_at_once_with_name_value_source_and_rule(tmp_path:
         ({"SMTP_PASSWORD": "x", "SMTP_PASSWORD_FILE": "/y"}, "both have a value: remove one"),
         ({"SMTP_PASSWORD_FILE": "/nowhere"}, "cannot be read: No such file"),
         ({"SMTP_TLS_CA_FILE": "/nowhere"}, "use a file that exists"),
-        ({"NOTIFICATION_TEMPLATE_DIR": "/nowhere"}, "use a folder that exists"),
         ({"NOTIFICATION_BATCH_SIZE": "0"}, "from 1 to 1000"),
         ({"NOTIFICATION_BATCH_TIMEOUT": "nan"}, "from 0.1 to 3600"),
         ({"SMTP_HOST": "smtp.example.com:587"}, "the port goes to SMTP_PORT"),
@@ -108,6 +107,20 @@ def test_faulty_settings_leave_the_others_usable(tmp_path: Path) -> None:
     loaded = Settings.load({"SMTP_PORT": "x", "NOTIFICATION_SPOOL_DIR": "/spool"}, tmp_path)
     assert loaded.faulty == {"SMTP_PORT"}
     assert (loaded.usable.smtp_port, loaded.usable.spool_dir) == (587, Path("/spool"))
+
+
+def test_a_template_folder_may_be_missing_on_a_host_that_only_calls_hooks(tmp_path: Path) -> None:
+    assert load(tmp_path, NOTIFICATION_TEMPLATE_DIR="/nowhere").template_dir == Path("/nowhere")
+
+
+@pytest.mark.parametrize(("environ", "doubtful"), [({}, True), ({"NOTIFICATION_ENABLED": "false"}, False)])
+def test_an_unreadable_env_file_leaves_it_in_doubt_whether_notifications_are_on(
+    tmp_path: Path, environ: dict[str, str], doubtful: bool
+) -> None:
+    (tmp_path / ".env").write_bytes(b"NOTIFICATION_ENABLED=true\n\xff\xfe\n")
+    loaded = Settings.load(environ, tmp_path)
+    assert "cannot be read" in loaded.problems[0]
+    assert ("NOTIFICATION_ENABLED" in loaded.faulty) is doubtful
 
 
 def test_a_misspelt_name_gets_a_suggestion(tmp_path: Path) -> None:
