@@ -18,14 +18,14 @@ from approval_mail.errors import SpoolUnavailable
 from approval_mail.events import ApprovalEvent
 from approval_mail.settings import Loaded
 from approval_mail.spool import Spool, Spooled
-from approval_mail.store import EventStore, Recorded, StoreError, WakeUp
+from approval_mail.store import EventStore, Recorded, WakeUp
 
 logger = logging.getLogger(__name__)
 
 #: Seconds. After a failure, events go to the spool without asking Redis again for this long.
 _PAUSE = 0.25
 #: Seconds. What a hook's steps over the network may take together: it returns within half a second.
-_BUDGET = 0.4
+_BUDGET = 0.35
 #: Seconds. Longest wait between this process's own attempts to replay its spool.
 _REPLAY_WAIT_MAX = 5.0
 
@@ -160,7 +160,6 @@ class Recorder:
 
     def _replay_until_empty(self) -> None:
         patiently = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(StoreError),
             wait=tenacity.wait_exponential(multiplier=_PAUSE, max=_REPLAY_WAIT_MAX),
         )
         time.sleep(_PAUSE)
