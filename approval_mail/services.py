@@ -91,12 +91,16 @@ def _store(found: Settings, client: object) -> EventStore:
 
 
 @cache
-def renderer() -> Renderer:
+def renderer(language: str = "") -> Renderer:
+    """What renders mails in NOTIFICATION_LANGUAGE, or in another of settings.LANGUAGES."""
     from approval_mail.rendering import Renderer  # noqa: PLC0415
 
     found = settings()
     return Renderer(
-        folder=found.template_dir, language=found.language, timezone=found.timezone, sender=found.email_from
+        folder=found.template_dir,
+        language=language or found.language,
+        timezone=found.timezone,
+        sender=found.email_from,
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import tenacity
 
 from approval_mail import services
 from approval_mail.celery import consumers
+from approval_mail.cli.output import as_json_option, row
 from approval_mail.cli.sample import sample
 from approval_mail.errors import ApprovalMailError, ChannelTrouble, InvalidSettings
 from approval_mail.events import EVENT_TYPES
@@ -46,42 +48,12 @@ class Line:
     next_step: str
 
 
-@click.command("check")
-@click.option("--wait", type=click.FloatRange(min=0), default=0, metavar="S", help="Keep trying for so many seconds.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array.")
-def command(wait: float, as_json: bool) -> None:
-    """Try settings, templates, Redis, worker, beat, and SMTP up to RSET; nothing is sent.
-
-    Exit code 0 if all is well, 1 if not, 2 if the settings cannot be used.
-    """
-    patiently = tenacity.Retrying(
-        stop=tenacity.stop_after_delay(wait),
-        wait=tenacity.wait_fixed(_LOOK_AGAIN),
-        retry=tenacity.retry_if_result(lambda lines: not all(line.ok for line in lines)),
-        before_sleep=_say_what_is_missing,
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else [],
-    )
-    lines = patiently(lambda: list(_lines()))
-    if as_json:
-        click.echo(json.dumps([asdict(line) for line in lines]))
-    else:
-        for line in lines:
-            mark = click.style("ok  ", fg="green") if line.ok else click.style("FAIL", fg="red")
-            click.echo(f"{mark} {line.name:<9} {line.seconds:6.2f} s  {line.detail}")
-            if line.next_step:
-                click.echo(f"                         next step: {line.next_step}")
-    sys.exit(2 if services.loaded().problems else not all(line.ok for line in lines))
-
-
-def _say_what_is_missing(state: tenacity.RetryCallState) -> None:
-    lines: list[Line] = state.outcome.result() if state.outcome else []
-    missing = ", ".join(line.name for line in lines if not line.ok)
-    click.echo(f"waiting for {missing} ({state.seconds_since_start:.0f} s) ...", err=True)
-
-
-def _lines() -> Iterator[Line]:
+def _lines(names: Collection[str]) -> Iterator[Line]:
     redis_ok = True
     for name, look in _CHECKS.items():
+        # Nothing can be tried without settings.
+        if name not in names and not (name == "settings" and services.loaded().problems):
+            continue
         started = time.perf_counter()
         if name in _ASKED_THROUGH_REDIS and not redis_ok:
             yield Line(name, False, 0.0, "not tried: it is asked through Redis", "mend Redis first")
@@ -90,7 +62,7 @@ def _lines() -> Iterator[Line]:
         redis_ok &= ok or name != "redis"
         yield Line(name, ok, round(time.perf_counter() - started, 3), detail, next_step)
         if name == "settings" and services.loaded().problems:
-            return  # Nothing else can be tried without settings.
+            return
 
 
 def _ask(look: Callable[[], str]) -> tuple[bool, str, str]:
@@ -130,9 +102,16 @@ def _templates() -> str:
             raise _Trouble(
                 f"{renderer.fault(name)}; {content.template} is used in its place", "mend the template at that line"
             )
-    paths = {Path(path) for path in sources.values()}
-    own = sorted(path.name for path in paths if folder and path.is_relative_to(folder.absolute()))
-    return f"all {len(EVENT_TYPES)} mails render; " + (f"own: {', '.join(own)} in {folder}" if own else "all packaged")
+    return f"all {len(EVENT_TYPES)} mails render; {_where_from(sources)}"
+
+
+def _where_from(sources: Mapping[str, str]) -> str:
+    """Each template file by the folder that it is taken from."""
+    names = defaultdict(list)
+    for name, path in sources.items():
+        taken = Path(path)
+        names[taken.parent].append(name if taken.name == name else f"{name} (made from {taken.name})")
+    return "; ".join(f"from {folder}: {', '.join(found)}" for folder, found in names.items())
 
 
 def _redis() -> str:
@@ -191,3 +170,37 @@ _CHECKS: dict[str, Callable[[], str]] = {
     "beat": _beat,
     "smtp": _smtp,
 }
+
+
+@click.command("check")
+@click.option("--wait", type=click.FloatRange(min=0), default=0, metavar="S", help="Keep trying for so many seconds.")
+@click.option("--only", type=click.Choice(_CHECKS), multiple=True, help="This check alone; repeat it for more.")
+@as_json_option
+def command(wait: float, only: tuple[str, ...], as_json: bool) -> None:
+    """Try settings, templates, Redis, worker, beat, and SMTP up to RSET; nothing is sent.
+
+    Exit code 0 if all is well, 1 if not, 2 if the settings cannot be used.
+    """
+    patiently = tenacity.Retrying(
+        stop=tenacity.stop_after_delay(wait),
+        wait=tenacity.wait_fixed(_LOOK_AGAIN),
+        retry=tenacity.retry_if_result(lambda lines: not all(line.ok for line in lines)),
+        before_sleep=_say_what_is_missing,
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else [],
+    )
+    lines = patiently(lambda: list(_lines(only or tuple(_CHECKS))))
+    if as_json:
+        click.echo(json.dumps([row(line) for line in lines]))
+    else:
+        for line in lines:
+            mark = click.style("ok  ", fg="green") if line.ok else click.style("FAIL", fg="red")
+            click.echo(f"{mark} {line.name:<9} {line.seconds:6.2f} s  {line.detail}")
+            if line.next_step:
+                click.echo(f"                         next step: {line.next_step}")
+    sys.exit(2 if services.loaded().problems else not all(line.ok for line in lines))
+
+
+def _say_what_is_missing(state: tenacity.RetryCallState) -> None:
+    lines: list[Line] = state.outcome.result() if state.outcome else []
+    missing = ", ".join(line.name for line in lines if not line.ok)
+    click.echo(f"waiting for {missing} ({state.seconds_since_start:.0f} s) ...", err=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, TypeVar
 
 import click
 
 from approval_mail import services
 from approval_mail.celery import wake_gather
+from approval_mail.cli.output import as_json_option, row
 from approval_mail.store import DeadMail
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -29,16 +28,13 @@ def _which(function: Command) -> Command:
     return click.option("--all", "everything", is_flag=True, help="Every event that has a dead mail.")(function)
 
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON.")
-
-
 @command.command("list")
 @as_json_option
 def list_dead(as_json: bool) -> None:
     """One row per dead mail."""
-    mails = list(services.operator_store().dead())
+    mails = list(services.operator_store().history.dead())
     if as_json:
-        click.echo(json.dumps([_row(mail) for mail in mails]))
+        click.echo(json.dumps([row(mail) for mail in mails]))
         return
     for mail in mails:
         at = mail.failed_at.astimezone(services.settings().timezone)
@@ -53,10 +49,10 @@ def show(event_ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Everything known of some events' dead mails."""
     mails = _chosen(event_ids, everything)
     if as_json:
-        click.echo(json.dumps([_row(mail) for mail in mails]))
+        click.echo(json.dumps([row(mail) for mail in mails]))
         return
     for mail in mails:
-        for name, value in _row(mail).items():
+        for name, value in row(mail).items():
             click.echo(f"{name:<11} {'-' if value is None else value}")
         click.echo()
 
@@ -90,19 +86,12 @@ def discard(event_ids: tuple[str, ...], everything: bool, yes: bool, as_json: bo
 def _chosen(event_ids: tuple[str, ...], everything: bool) -> list[DeadMail]:
     if bool(event_ids) == everything:
         raise click.UsageError("name the events by their EVENT_ID, or all of them with --all, not both")
-    mails = list(services.operator_store().dead(event_ids or None))
+    mails = list(services.operator_store().history.dead(event_ids or None))
     unknown = set(event_ids) - {mail.event_id for mail in mails}
     if unknown:
         click.echo(f"no dead mail of {', '.join(sorted(unknown))}: see approval-mail dead list", err=True)
         sys.exit(1)
     return mails
-
-
-def _row(mail: DeadMail) -> dict[str, Any]:
-    return {
-        name: value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
-        for name, value in dataclasses.asdict(mail).items()
-    }
 
 
 def _answer(verb: str, mails: int, events: int, as_json: bool) -> None:

@@ -24,9 +24,14 @@ def command(once: bool, lang: str) -> None:
     Starts Valkey, a mail catcher with a web inbox, a Celery worker and beat on free ports of 127.0.0.1, fires the
     four events through the hooks and prints each mail with its delay. Nothing that it starts outlives it.
     """
-    if not all(importlib.util.find_spec(name) for name in _EXTRA):
-        click.echo("the demo needs its extra: pip install 'approval-mail[demo]'", err=True)
-        sys.exit(2)
+    require_extra()
     from approval_mail.demo.show import run  # noqa: PLC0415 the extra's modules, which other commands do without
 
     sys.exit(run(once=once, language=lang))
+
+
+def require_extra() -> None:
+    """End the program with one sentence if the extra ``demo`` is not installed."""
+    if not all(importlib.util.find_spec(name) for name in _EXTRA):
+        click.echo("this needs the extra demo: pip install 'approval-mail[demo]'", err=True)
+        sys.exit(2)

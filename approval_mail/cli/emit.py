@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Any
 
 import click
 
 from approval_mail import hooks
+from approval_mail.cli.event_fields import field_option, parse
 from approval_mail.events import EVENT_TYPES
 from approval_mail.hooks import Receipt
 
 
 @click.command("emit")
 @click.argument("event_type", metavar="TYPE")
-@click.option(
-    "--field", "fields", multiple=True, metavar="NAME=TEXT|NAME:=JSON", help="A field of the event; repeat it."
-)
+@field_option
 @click.argument("more", nargs=-1, metavar="[NAME=TEXT]...")
 def command(event_type: str, fields: tuple[str, ...], more: tuple[str, ...]) -> None:
     """Record an event of TYPE and print the receipt; exit code 1 if it was not recorded.
@@ -28,20 +25,8 @@ def command(event_type: str, fields: tuple[str, ...], more: tuple[str, ...]) -> 
     """
     if event_type not in EVENT_TYPES:
         raise click.UsageError(f"event type {event_type!r} is unknown; use one of: {', '.join(EVENT_TYPES)}")
-    receipt = hooks.emit(event_type, dict(_parse(field) for field in (*fields, *more)))
+    receipt = hooks.emit(event_type, parse((*fields, *more)))
     click.echo(receipt.value)
     if receipt is Receipt.DISABLED:
         click.echo("nothing was recorded: set NOTIFICATION_ENABLED=true", err=True)
     sys.exit(receipt in (Receipt.DISABLED, Receipt.REFUSED))
-
-
-def _parse(field: str) -> tuple[str, Any]:
-    name, equals, text = field.partition("=")
-    if not equals or not name.strip(":"):
-        raise click.UsageError(f"--field {field!r}: write NAME=TEXT, or NAME:=JSON for a JSON value")
-    if not name.endswith(":"):
-        return name, text
-    try:
-        return name[:-1], json.loads(text)
-    except ValueError as error:
-        raise click.UsageError(f"--field {name}=: {text!r} is not JSON ({error})") from error

@@ -9,14 +9,12 @@ import click
 
 from approval_mail import services
 from approval_mail.celery import wake_gather
+from approval_mail.cli.output import as_json_option
 
 
 @click.group("spool")
 def command() -> None:
     """List or replay events that wait on this host's disk."""
-
-
-as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON.")
 
 
 @command.command("list")

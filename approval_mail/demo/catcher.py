@@ -35,15 +35,18 @@ class CaughtMail:
 
 
 class MailCatcher:
-    """An SMTP server on a free port of 127.0.0.1, in a thread of its own."""
+    """An SMTP server on 127.0.0.1, in a thread of its own."""
 
-    def __init__(self, listener: Callable[[CaughtMail], None] = lambda mail: None) -> None:
-        """``listener`` is called in the server's thread, before the client sees the 250."""
+    def __init__(self, listener: Callable[[CaughtMail], None] = lambda mail: None, *, port: int = 0) -> None:
+        """``listener`` is called in the server's thread, before the client sees the 250; ``port`` 0 is any free one.
+
+        Raises OSError if the port cannot be used.
+        """
         self._listener = listener
         self._mails: tuple[CaughtMail, ...] = ()
         self._count = 0
         self._sessions: list[SMTP] = []
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", port))
         self.port: int = self._socket.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="mail-catcher", daemon=True)
@@ -90,7 +93,7 @@ class MailCatcher:
     def _session(self) -> SMTP:
         self._sessions = [session for session in self._sessions if session.transport is not None]
         # A hostname given, or aiosmtpd asks the resolver for one and waits for the answer.
-        session = SMTP(self, hostname="localhost", ident="approval-mail demo", enable_SMTPUTF8=True, loop=self._loop)
+        session = SMTP(self, hostname="localhost", ident="approval-mail inbox", enable_SMTPUTF8=True, loop=self._loop)
         self._sessions.append(session)
         return session
 

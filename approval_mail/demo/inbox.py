@@ -44,7 +44,7 @@ _HEADERS = {
 
 
 class Inbox:
-    """A web server on a free port of 127.0.0.1, in threads of its own."""
+    """A web server on 127.0.0.1, in threads of its own."""
 
     def __init__(
         self,
@@ -52,10 +52,14 @@ class Inbox:
         *,
         delay: Callable[[CaughtMail], float | None] = lambda mail: None,
         command: str = "",
+        port: int = 0,
     ) -> None:
-        """``delay`` tells the seconds from hook to acceptance, ``command`` how to cause one more mail."""
+        """``delay`` tells the seconds from hook to acceptance, ``command`` how to cause one more mail.
+
+        ``port`` 0 is any free one. Raises OSError if the port cannot be used.
+        """
         self._server = _Server(
-            catcher, Pages(where=f"mail server 127.0.0.1:{catcher.port}", delay=delay, command=command)
+            catcher, Pages(where=f"mail server 127.0.0.1:{catcher.port}", delay=delay, command=command), port
         )
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="inbox", daemon=True)
@@ -74,8 +78,8 @@ class Inbox:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, catcher: MailCatcher, pages: Pages) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, catcher: MailCatcher, pages: Pages, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.catcher = catcher
         self.pages = pages
 

@@ -33,8 +33,8 @@ _MAIL = Template(
 _TAB = Template('<a href="/mails/$number/$part"$current>$label</a>')
 _FRAME = Template('<iframe sandbox src="/mails/$number/body" title="The mail as HTML"></iframe>')
 _ABOUT = Template(
-    '<div class="about"><h2>Mails arrive here</h2><p>Each mail that the worker sends is accepted by a mail server '
-    "inside the demo and shown in this list. Nothing leaves this machine.</p>$more</div>"
+    '<div class="about"><h2>Mails arrive here</h2><p>Each mail that is sent to the mail server named above '
+    "is accepted and shown in this list. Nothing leaves this machine.</p>$more</div>"
 )
 _MORE = Template("<p>One more, from another shell:</p><pre>$command</pre>")
 #: Without scripts the list grows all the same.

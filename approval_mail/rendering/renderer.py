@@ -100,7 +100,8 @@ class Renderer:
         """Map each template file's name to the path it is taken from, the operator's or the packaged."""
         loader = loader_of(self._own or self._packaged)
         found = {
-            name: str(loader.find(name)) for name in ("base.html", *template_names(".html"), *template_names(".txt"))
+            name: str(loader.find(name))
+            for name in ("base.html", "style.css", *template_names(".html"), *template_names(".txt"))
         }
         for name in template_names(".txt"):
             page = found[f"{name[:-4]}.html"]

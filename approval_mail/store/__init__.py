@@ -2,14 +2,17 @@
 
 from approval_mail.store.clients import StoreError, hook_client, operator_client, url_fault, worker_client
 from approval_mail.store.event_store import MAX_OPEN_TRIES, EventStore
-from approval_mail.store.values import Claim, Counts, DeadMail, Recorded, Survey, Verdict, WakeUp, Work
+from approval_mail.store.history import History
+from approval_mail.store.values import Change, Claim, Counts, DeadMail, Recorded, Survey, Verdict, WakeUp, Work
 
 __all__ = [
     "MAX_OPEN_TRIES",
+    "Change",
     "Claim",
     "Counts",
     "DeadMail",
     "EventStore",
+    "History",
     "Recorded",
     "StoreError",
     "Survey",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -13,7 +12,8 @@ import redis
 
 from approval_mail import timing
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
-from approval_mail.store.values import Claim, Counts, DeadMail, Recorded, Survey, Verdict, WakeUp, Work
+from approval_mail.store.history import History, moment
+from approval_mail.store.values import Claim, Counts, Recorded, Survey, Verdict, WakeUp, Work
 
 #: Tries of one mail whose outcome stays unknown (a dead worker, a lost reply after the final dot)
 #: before it is buried rather than risk another duplicate.
@@ -46,6 +46,7 @@ class EventStore:
     P event:<event_id>         hash    record, type, request, nonce, recorded, since, expires, to, urgent,
                                        late, rounds, resolved, token, begun, and ``mail:<recipient>`` per mail;
                                        expires ``history`` after the event is finished
+    P trace:<event_id>         list    its changes of state, oldest first, the last 1,000; expires with the event
     P pending                  zset    event_id by due time; no expiry
     P urgent                   zset    the urgent ones of pending, likewise
     P claimed                  zset    event_id by end of lease; no expiry
@@ -74,7 +75,9 @@ class EventStore:
         """``client`` decodes responses; ``history`` and ``max_age`` are seconds."""
         self._client: Any = client
         self._prefix = f"{namespace}:{{store}}:"
-        self._history = _ms(history)
+        #: What is on record, read without changing anything.
+        self.history = History(client, self._prefix)
+        self._lifetime = _ms(history)
         self._max_age = _ms(max_age)
         folder = resources.files("approval_mail.store") / "scripts"
         prelude = (folder / "prelude.lua").read_text("utf-8")
@@ -164,7 +167,7 @@ class EventStore:
                 "rescue",
                 _flag(by_beat),
                 _CHUNK,
-                self._history,
+                self._lifetime,
                 _ms(timing.LEASE),
                 _ms(timing.LATELY),
                 due,
@@ -184,7 +187,7 @@ class EventStore:
             size,
             secrets.token_hex(8),
             ",".join(recipients),
-            self._history,
+            self._lifetime,
             _flag(urgent),
         )
         return [Claim(token, tuple(ids), urgent) for token, *ids in rows]
@@ -196,7 +199,7 @@ class EventStore:
         """
         work, suppressed = [], {}
         for kind, event_id, *row in self._run(
-            "begin", token, attempt, _ms(timing.LEASE), self._history, _MOOT_RULES, *event_ids
+            "begin", token, attempt, _ms(timing.LEASE), self._lifetime, _MOOT_RULES, *event_ids
         ):
             if kind == "suppressed":
                 suppressed[event_id] = row[0]
@@ -222,7 +225,7 @@ class EventStore:
         state, answer = self._run(
             "settle",
             token,
-            self._history,
+            self._lifetime,
             MAX_OPEN_TRIES,
             event_id,
             recipient,
@@ -252,7 +255,7 @@ class EventStore:
             token,
             _ms(timing.ROUND_BACKOFF_URGENT),
             self._max_age,
-            self._history,
+            self._lifetime,
             _flag(spend_round),
             reason,
             *pairs,
@@ -261,11 +264,11 @@ class EventStore:
 
     def bury(self, token: str, event_id: str, *, phase: str, reason: str) -> int:
         """Make every open mail of a claimed event dead; answers how many."""
-        return int(self._run("close", token, event_id, "dead", phase, reason, self._history))
+        return int(self._run("close", token, event_id, "dead", phase, reason, self._lifetime))
 
     def suppress(self, token: str, event_id: str, *, reason: str) -> int:
         """Make every open mail of a claimed event suppressed; answers how many."""
-        return int(self._run("close", token, event_id, "suppressed", "", reason, self._history))
+        return int(self._run("close", token, event_id, "suppressed", "", reason, self._lifetime))
 
     def release(self, token: str, event_ids: Sequence[str]) -> int:
         """Give claimed events back unspent; answers how many."""
@@ -290,11 +293,11 @@ class EventStore:
 
     def postpone(self) -> int:
         """Defer what is due until the held channel's next probe; answers how many events were moved."""
-        return int(self._run("postpone", _CHUNK, self._max_age, self._history))
+        return int(self._run("postpone", _CHUNK, self._max_age, self._lifetime))
 
     def count(self) -> Counts:
         """Count every event once, by where it is."""
-        pending, deferred, claimed, sent, dead, suppressed, *more = self._run("count", self._history)
+        pending, deferred, claimed, sent, dead, suppressed, *more = self._run("count", self._lifetime)
         oldest, beat, held, reason, next_step = more
         return Counts(
             pending,
@@ -305,30 +308,10 @@ class EventStore:
             suppressed,
             oldest_pending_seconds=_wait(oldest),
             beat_seconds_ago=_wait(beat),
-            held_since=_moment(held) if held >= 0 else None,
+            held_since=moment(held) if held >= 0 else None,
             held_reason=reason or None,
             held_next_step=next_step or None,
         )
-
-    def dead(self, event_ids: Iterable[str] | None = None) -> Iterator[DeadMail]:
-        """List dead mails, of these events or of all, longest dead first."""
-        ids = event_ids if event_ids is not None else self._client.zrange(f"{self._prefix}buried", 0, -1)
-        for event_id in ids:
-            fields = self._client.hgetall(f"{self._prefix}event:{event_id}")
-            for name, text in sorted(fields.items()):
-                mail = _mail(text) if name.startswith("mail:") else {}
-                if mail.get("s") == "dead":
-                    yield DeadMail(
-                        event_id=event_id,
-                        type=fields.get("type", ""),
-                        request_id=fields.get("request", ""),
-                        recipient=name.removeprefix("mail:"),
-                        reason=mail.get("r", ""),
-                        code=int(mail["c"]) if mail.get("c") else None,
-                        phase=mail.get("p", ""),
-                        attempts=mail["a"],
-                        failed_at=_moment(mail["t"]),
-                    )
 
     def revive(self, event_id: str) -> int:
         """Reopen an event's dead mails; answers how many."""
@@ -336,7 +319,7 @@ class EventStore:
 
     def discard(self, event_id: str, *, reason: str) -> int:
         """Turn an event's dead mails into suppressed ones; answers how many."""
-        return int(self._run("discard", event_id, reason, self._history))
+        return int(self._run("discard", event_id, reason, self._lifetime))
 
 
 _MOOT_RULES = json.dumps(
@@ -355,21 +338,8 @@ def _wake_up(milliseconds: int, due: int) -> WakeUp | None:
     return WakeUp(milliseconds / 1000, due) if milliseconds >= 0 else None
 
 
-def _mail(text: str) -> dict[str, Any]:
-    """One mail's record, as prelude.lua reads it."""
-    try:
-        mail: dict[str, Any] = json.loads(text)
-        return mail if mail["s"] else {}
-    except (ValueError, TypeError, KeyError):
-        return {"s": "dead", "p": "record", "r": "the record of this mail is damaged", "a": 0, "t": 0}
-
-
 def _wait(milliseconds: int) -> float | None:
     return milliseconds / 1000 if milliseconds >= 0 else None
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
 
 
 def _flag(value: bool) -> str:

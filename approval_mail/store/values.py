@@ -95,6 +95,23 @@ class DeadMail:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """One change of state of an event, or of one mail of it."""
+
+    at: datetime
+    event_id: str
+    #: Empty: the change concerns the event as a whole.
+    recipient: str
+    #: pending, claimed, deferred, sent, dead or suppressed; a try that failed leaves ``claimed``.
+    state: str
+    reason: str
+    #: SMTP reply code, None where there was none.
+    code: int | None
+    #: Which try of the mail this was, counted from 1; None where none was made.
+    attempt: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """Events by state, each counted once, and how the pipeline is doing."""
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 import redis
 
 from tests.acceptance.conftest import Run, Start
+from tests.rig.programs import Program
 from tests.rig.redis_server import RedisServer, free_port
 from tests.rig.smtp_server import SMTPServer
 from tests.rig.waiting import wait_for
@@ -251,3 +255,141 @@ def test_a_held_channel_is_visible_in_status(
     assert channel["held_since"]
     assert "535 5.7.8" in channel["reason"]
     assert "channel         held since" in run("status").stdout
+
+
+def test_trace_tells_the_whole_story_of_a_request_by_its_short_id(run: Run, start: Start, smtp: SMTPServer) -> None:
+    smtp.on("rcpt", "451 greylisted", recipient="slow@example.com", times=1)
+    smtp.on("rcpt", "550 5.1.1 no such user", recipient="typo@example.com")
+    start("worker", EMAIL_TO="typo@example.com,slow@example.com").ready()
+    run("emit", "approval_requested", *FIELDS, "request_id=abc12345-6789")
+    wait_for(lambda: len(smtp.to("slow@example.com")) == 1)
+    rows = wait_for(
+        lambda: (found := json.loads(run("trace", "abc12345", "--json").stdout))[-1]["state"] == "sent" and found
+    )
+    assert all(set(row) == {"at", "event_id", "recipient", "state", "reason", "code", "attempt"} for row in rows)
+    assert {row["event_id"] for row in rows} == {"abc12345-6789:approval_requested"}
+    told = [(row["state"], row["recipient"], row["code"], row["attempt"]) for row in rows]
+    assert told[:2] == [("pending", "", None, None), ("claimed", "", None, None)]
+    assert sorted(told[2:4]) == [("claimed", "slow@example.com", 451, 1), ("dead", "typo@example.com", 550, 1)]
+    assert told[4:] == [("sent", "slow@example.com", 250, 2)]
+    page = run("trace", "abc12345").stdout
+    assert "550  typo@example.com  5.1.1 no such user" in page
+    assert "try 2   250  slow@example.com" in page
+    assert page.splitlines()[1].split()[2].startswith("+0."), "the seconds since the change before"
+
+
+def test_trace_of_an_unknown_or_ambiguous_id_says_what_to_do(run: Run) -> None:
+    run("emit", "approval_requested", *FIELDS, "request_id=abc12345-1")
+    run("emit", "approval_requested", *FIELDS, "request_id=abc12345-2")
+    ambiguous = run("trace", "abc12345")
+    assert ambiguous.returncode == 1
+    assert "give more of yours: abc12345-1, abc12345-2" in ambiguous.stderr
+    unknown = run("trace", "nobody")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "no event of request nobody is on record (finished ones are kept for 7 days)" in unknown.stderr
+
+
+def test_trace_finds_what_waits_on_this_hosts_disk(run: Run, tmp_path: Path) -> None:
+    run("emit", "approval_requested", *FIELDS, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    waiting = run("trace", "abc12345")
+    assert waiting.returncode == 1
+    assert "abc12345 waits on this host's disk alone: see approval-mail spool list" in waiting.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "subject", "shown"),
+    [
+        (("approval_requested",), "[승인 필요] git_commit 도구", "실행할 내용"),
+        (("approval_rejected", "--lang", "en"), "[Rejected] git_commit", "bora"),
+    ],
+)
+def test_preview_shows_a_mail_without_sending_one(
+    run: Run, smtp: SMTPServer, tmp_path: Path, arguments: tuple[str, ...], subject: str, shown: str
+) -> None:
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    page = run("preview", *arguments, REDIS_URL=nowhere)
+    assert page.returncode == 0, page.stderr
+    assert f"<title>{subject}</title>" in page.stdout
+    text = run("preview", *arguments, "--text", "--field", "user_id=<kim>", REDIS_URL=nowhere)
+    assert text.stdout.startswith(f"{subject}\n\n")
+    assert "<kim>" in text.stdout
+    assert shown in page.stdout
+    assert run("preview", *arguments, "--out", "mail.html").stdout == ""
+    assert shown in (tmp_path / "mail.html").read_text("utf-8")
+    assert smtp.connections == 0
+
+
+def test_preview_all_puts_every_mail_of_both_languages_on_one_page(run: Run) -> None:
+    page = run("preview", "all").stdout
+    assert page.count("<iframe") == 8
+    assert "[승인 필요] git_commit 도구" in page
+    assert "[Approval needed] git_commit" in page
+
+
+def test_preview_opens_a_web_browser(run: Run, tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
+    browser.chmod(0o700)
+    assert run("preview", "approval_timeout", "--open", BROWSER=f"{browser} %s").returncode == 0
+    opened = (tmp_path / "opened").read_text().strip()
+    assert opened.startswith("file://")
+    assert "[타임아웃]" in Path(opened.removeprefix("file://")).read_text("utf-8")
+
+
+def test_preview_of_a_template_that_fails_names_the_line_and_exits_1(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "approval_requested.html").write_text("<p>hello</p>\n<p>{{ nobody }}</p>")
+    done = run("preview", "approval_requested", NOTIFICATION_TEMPLATE_DIR=str(folder))
+    assert done.returncode == 1
+    assert f"{folder}/approval_requested.html:2: UndefinedError: 'nobody' is undefined" in done.stderr
+    assert "실행할 내용" in done.stdout
+    given = run(
+        "preview", "approval_requested", "--field", "nobody=me", NOTIFICATION_TEMPLATE_DIR=str(folder)
+    )  # fmt: skip
+    assert (given.returncode, "<p>me</p>" in given.stdout) == (0, True)
+
+
+def test_inbox_is_a_mail_server_with_a_page(run: Run, settings: dict[str, str], tmp_path: Path) -> None:
+    code = "from approval_mail.cli import main; main()"
+    ports = ("--smtp-port", "0", "--http-port", "0")
+    inbox = Program(sys.executable, "-c", code, "inbox", *ports, folder=tmp_path, settings=settings, name="inbox")
+    inbox.wait_for_line("until Ctrl-C")
+    found = re.match(r"Mails to smtp://127.0.0.1:(\d+) are shown at (\S+) ", inbox.output())
+    assert found
+    assert run("send-test", SMTP_PORT=found[1]).returncode == 0
+    inbox.wait_for_line("[승인 필요] send-test 도구  ->  operator@localhost")
+    with urllib.request.urlopen(f"{found[2]}mails.json") as answer:
+        assert [mail["subject"] for mail in json.load(answer)] == ["[승인 필요] send-test 도구"]
+    taken = run("inbox", "--smtp-port", found[1])
+    assert taken.returncode == 1
+    assert "choose others with --smtp-port" in taken.stderr
+    assert inbox.stop() == 0
+
+
+def test_check_can_be_asked_about_one_thing(run: Run) -> None:
+    code, lines = check(run, "--only", "redis", "--only", "smtp")
+    assert (code, list(lines)) == (0, ["redis", "smtp"])
+    code, lines = check(run, "--only", "redis", SMTP_PORT="x")
+    assert (code, list(lines)) == (2, ["settings"]), "without settings nothing can be tried"
+
+
+def test_check_names_each_template_file_and_where_it_comes_from(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "approval_timeout.html").write_text("<p>{{ user_id }}</p>")
+    (folder / "approval_approved.html").write_text("")
+    _, lines = check(run, "--only", "templates", NOTIFICATION_TEMPLATE_DIR=str(folder))
+    detail = str(lines["templates"]["detail"])
+    own = f"from {folder}: approval_timeout.html, approval_timeout.txt (made from approval_timeout.html)"
+    assert own in detail
+    packaged = detail.replace(own, "")
+    for name in (
+        "base.html",
+        "style.css",
+        "approval_requested.html",
+        "approval_approved.html",
+        "approval_rejected.txt",
+    ):
+        assert name in packaged
+    assert "approval_timeout" not in packaged

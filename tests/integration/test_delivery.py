@@ -103,7 +103,7 @@ def test_a_permanent_refusal_is_dead_at_once_and_the_others_are_sent(rig: Rig, s
     smtp.on("rcpt", "550 5.1.1 no such user", recipient="b@example.com")
     record(rig.store, event())
     assert rig.send(EVERYBODY) == {"sent": 2, "deferred": 0, "dead": 1, "suppressed": 0}
-    [mail] = rig.store.dead()
+    [mail] = rig.store.history.dead()
     assert (mail.recipient, mail.code, mail.phase, mail.attempts) == ("b@example.com", 550, "rcpt", 1)
     assert mail.reason == "550 5.1.1 no such user"
 
@@ -325,7 +325,7 @@ def test_a_corrupt_record_is_dead_and_its_neighbours_are_sent(rig: Rig, client: 
         record(rig.store, event(f"r{n}"))
     client.hset("approval_mail:{store}:event:r1:approval_requested", "record", "{")
     assert rig.send() == {"sent": 2, "deferred": 0, "dead": 1, "suppressed": 0}
-    assert next(rig.store.dead()).phase == "record"
+    assert next(rig.store.history.dead()).phase == "record"
 
 
 def test_a_mail_that_cannot_be_rendered_is_dead_and_its_neighbours_are_sent(
@@ -344,7 +344,7 @@ def test_a_mail_that_cannot_be_rendered_is_dead_and_its_neighbours_are_sent(
     for n in range(3):
         record(rig.store, event(f"r{n}"))
     assert rig.send()["sent"] == 2
-    [mail] = rig.store.dead()
+    [mail] = rig.store.history.dead()
     assert (mail.phase, mail.reason) == ("render", "approval_requested.html:3: boom")
 
 
@@ -370,7 +370,7 @@ def test_a_mail_that_kills_its_process_is_buried_after_three_tries_and_spares_th
         lapse(client, rig.store)
     rig.send()
     assert states(rig.store) == {"sent": 2, "dead": 1}
-    assert "outcome unknown 3 times" in next(rig.store.dead()).reason
+    assert "outcome unknown 3 times" in next(rig.store.history.dead()).reason
     assert len(smtp.mails) == 2
 
 

@@ -160,7 +160,7 @@ def test_a_refused_mail_is_dead_and_its_neighbours_are_sent(store: EventStore) -
     record(store, event())
     held = claim(store, ("a@example.com", "b@example.com", "c@example.com"))
     assert send(store, held, SENT, REFUSED, SENT) == ["", "", "dead"]
-    [mail] = store.dead()
+    [mail] = store.history.dead()
     assert (mail.recipient, mail.code, mail.phase, mail.attempts) == ("b@example.com", 550, "rcpt", 1)
     assert mail.reason == "550 no such user"
     assert states(store) == {"dead": 1}
@@ -229,7 +229,7 @@ def test_tries_of_unknown_outcome_are_bounded(store: EventStore, client: redis.R
     held = claim(store)
     [work] = store.begin(held.token, held.event_ids, attempt=0)[0]
     assert store.settle(held.token, upcoming=(work.event_id, "op@example.com"))[1] == "buried"
-    [mail] = store.dead()
+    [mail] = store.history.dead()
     assert mail.reason.startswith("outcome unknown 3 times")
     assert mail.attempts == MAX_OPEN_TRIES
 
@@ -248,7 +248,7 @@ def test_an_unspent_try_costs_no_attempt(store: EventStore) -> None:
     assert send(store, held, Verdict("unspent")) == [""]
     store.settle(held.token, upcoming=(held.event_ids[0], "op@example.com"))
     store.settle(held.token, settled=(held.event_ids[0], "op@example.com", REFUSED))
-    assert next(store.dead()).attempts == 1
+    assert next(store.history.dead()).attempts == 1
 
 
 def test_a_deferred_event_is_due_later(store: EventStore) -> None:
@@ -276,7 +276,7 @@ def test_an_event_older_than_the_maximum_is_dead_with_its_last_reason(store: Eve
     held = claim(store)
     send(store, held, BUSY)
     assert store.defer(held.token, dict.fromkeys(held.event_ids, 30), reason="451 later") == (0, 1)
-    [mail] = store.dead()
+    [mail] = store.history.dead()
     assert "not delivered within" in mail.reason
     assert "451 later" in mail.reason
 
@@ -349,7 +349,7 @@ def test_a_dead_mail_is_revived_while_another_of_its_event_is_under_way(store: E
     store.begin(held.token, held.event_ids, attempt=0)
     store.settle(held.token, upcoming=("r1:approval_requested", "bad@example.com"))
     store.settle(held.token, settled=("r1:approval_requested", "bad@example.com", REFUSED))
-    assert [mail.recipient for mail in store.dead()] == ["bad@example.com"]
+    assert [mail.recipient for mail in store.history.dead()] == ["bad@example.com"]
     assert store.revive("r1:approval_requested") == 1
     assert states(store) == {"claimed": 1}
     store.settle(held.token, upcoming=("r1:approval_requested", "good@example.com"))
@@ -364,7 +364,7 @@ def test_a_discarded_mail_is_suppressed_with_the_reason(store: EventStore) -> No
     send(store, claim(store), REFUSED)
     assert store.discard("r1:approval_requested", reason="discarded by an operator") == 1
     assert states(store) == {"suppressed": 1}
-    assert list(store.dead()) == []
+    assert list(store.history.dead()) == []
     assert store.discard("r1:approval_requested", reason="again") == 0
 
 

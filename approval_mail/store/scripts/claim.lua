@@ -1,5 +1,5 @@
 -- Take due events under a lease, in groups that each get a token; freeze who receives them.
--- Keys: pending, urgent and claimed zsets, event:<id> hashes.
+-- Keys: pending, urgent and claimed zsets, event:<id> hashes, trace:<id> lists.
 -- ARGV: 2 lease, 3 groups, 4 events per group, 5 token, 6 default recipients, 7 history, 8 '1' for urgent ones alone
 -- Answers {{token, id, id, ...}, ...}
 local groups, size = {}, tonumber(ARGV[4])
@@ -24,6 +24,7 @@ for _, id in ipairs(ids) do
     take_pending(id)
     redis.call('ZADD', CLAIMED, now + tonumber(ARGV[2]), id)
     redis.call('HSET', key, 'token', group[1], 'begun', 0)
+    note(id, 'claimed')
     group[#group + 1] = id
   end
 end

@@ -9,6 +9,7 @@ local PENDING, URGENT = prefix .. 'pending', prefix .. 'urgent'
 local CLAIMED, BURIED = prefix .. 'claimed', prefix .. 'buried'
 
 local function event_key(id) return prefix .. 'event:' .. id end
+local function trace_key(id) return prefix .. 'trace:' .. id end
 
 local function split(text)
   local parts = {}
@@ -42,6 +43,21 @@ local function mails_of(id)
     if string.sub(fields[i], 1, 5) == 'mail:' then mails[string.sub(fields[i], 6)] = decode_mail(fields[i + 1]) end
   end
   return mails
+end
+
+-- One more line of what happened to an event or to one mail of it: the time, then a JSON list of state, recipient,
+-- reason, SMTP code and attempt, each '' where there is none. What a held channel does every minute is noted once.
+local MAX_TRACE = 1000
+local function note(id, state, recipient, reason, code, attempt)
+  local key = trace_key(id)
+  local row = cjson.encode({state, recipient or '', reason or '', code or '', attempt or ''})
+  local last = redis.call('LINDEX', key, -1)
+  if last and string.match(last, ' (.*)') == row then return end
+  if redis.call('RPUSH', key, string.format('%d %s', now, row)) > MAX_TRACE then redis.call('LPOP', key) end
+end
+
+local function note_mail(id, recipient, mail, state)
+  note(id, state or mail.s, recipient, mail.r, mail.c, mail.a)
 end
 
 -- What became of the mails of one claim, for the summary that conclude logs.
@@ -83,6 +99,7 @@ local function settle_event(id, history)
   redis.call('HDEL', key, 'token', 'begun')
   redis.call('ZADD', prefix .. state, now, id)
   redis.call('PEXPIRE', key, history)
+  redis.call('PEXPIRE', trace_key(id), history)
   return state
 end
 
@@ -93,6 +110,7 @@ local function close_open_mails(id, state, code, phase, reason, history)
     if mail.s == 'open' then
       mail.s, mail.c, mail.p, mail.r = state, code, phase, reason
       save_mail(id, recipient, mail)
+      note_mail(id, recipient, mail)
       tally(token, state)
       closed[#closed + 1] = recipient
     end
@@ -115,6 +133,7 @@ local function defer_event(id, wait, urgent_wait, max_age, reason, history)
   if expires and expires > now then wait = math.min(wait, urgent_wait) end
   redis.call('HSET', key, 'late', '1')
   put_pending(id, math.min(now + wait, give_up))
+  note(id, wait > 0 and 'deferred' or 'pending', '', reason)
   return 'deferred'
 end
 

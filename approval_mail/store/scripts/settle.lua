@@ -1,5 +1,5 @@
 -- Settle one mail, mark the next one as being tried: one call per mail.
--- Keys: event:<id> hashes, and where the event then belongs.
+-- Keys: event:<id> hashes, trace:<id> lists, and where the event then belongs.
 -- ARGV: 2 token, 3 history, 4 most open tries,
 --       5 id or '', 6 recipient, 7 verdict: sent | dead | failed | unknown | unspent, 8 code, 9 phase, 10 reason,
 --       11 next id or '', 12 next recipient, 13 how long an urgent event may wait for a free worker
@@ -19,6 +19,8 @@ if mail and mail.s ~= 'sent' and (verdict == 'sent' or (held(id) and mail.s == '
     tally(token, verdict)
   end
   save_mail(id, recipient, mail)
+  -- A try that failed leaves its event claimed, or deferred by what follows.
+  if verdict ~= 'unspent' then note_mail(id, recipient, mail, mail.s == 'open' and 'claimed' or mail.s) end
   if mail.s ~= 'open' then state = settle_event(id, history) end
 end
 
@@ -33,6 +35,7 @@ if upcoming.o >= tonumber(ARGV[4]) then
   upcoming.s = 'dead'
   upcoming.r = string.format('outcome unknown %d times; last: %s', upcoming.o, upcoming.r or 'the worker died')
   save_mail(next_id, next_recipient, upcoming)
+  note_mail(next_id, next_recipient, upcoming)
   tally(token, 'dead')
   settle_event(next_id, history)
   return {state, 'buried'}

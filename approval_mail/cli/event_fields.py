@@ -1,0 +1,30 @@
+"""An event's fields on a command line: ``--field NAME=TEXT``, or ``NAME:=JSON`` for a JSON value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+field_option = click.option(
+    "--field", "fields", multiple=True, metavar="NAME=TEXT|NAME:=JSON", help="A field of the event; repeat it."
+)
+
+
+def parse(fields: Sequence[str]) -> dict[str, Any]:
+    """The fields as `hooks.emit` takes them; raises click.UsageError naming the one that is malformed."""
+    return dict(_parse(field) for field in fields)
+
+
+def _parse(field: str) -> tuple[str, Any]:
+    name, equals, text = field.partition("=")
+    if not equals or not name.strip(":"):
+        raise click.UsageError(f"--field {field!r}: write NAME=TEXT, or NAME:=JSON for a JSON value")
+    if not name.endswith(":"):
+        return name, text
+    try:
+        return name[:-1], json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"--field {name}=: {text!r} is not JSON ({error})") from error

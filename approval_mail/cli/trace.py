@@ -1,0 +1,65 @@
+"""``approval-mail trace``: everything that happened to one approval request's events."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+import click
+
+from approval_mail import services
+from approval_mail.cli.output import as_json_option, row
+from approval_mail.store import Change
+
+
+@click.command("trace")
+@click.argument("request_id", metavar="REQUEST_ID")
+@as_json_option
+def command(request_id: str, as_json: bool) -> None:
+    """Every change of state of a request's events and mails, with the seconds since the one before.
+
+    The beginning of a REQUEST_ID, such as the eight characters that mails and logs show, is enough.
+    """
+    changes = services.operator_store().history.trace(_whole(request_id))
+    if as_json:
+        click.echo(json.dumps([row(change) for change in changes]))
+        return
+    for line in _lines(changes):
+        click.echo(line)
+
+
+def _whole(text: str) -> str:
+    """The one request id that ``text`` is or begins; ends the program where there are none or several."""
+    found = services.operator_store().history.requests(text)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        click.echo(f"{text} begins several request ids, give more of yours: {', '.join(found)}", err=True)
+    elif any(spooled.event.request_id.startswith(text) for spooled in services.spool().events()):
+        click.echo(f"{text} waits on this host's disk alone: see approval-mail spool list", err=True)
+    else:
+        days = services.settings().history_days
+        click.echo(
+            f"no event of request {text} is on record (finished ones are kept for {days:g} days): "
+            "check the id, REDIS_URL, and that the hook answered accepted",
+            err=True,
+        )
+    sys.exit(1)
+
+
+def _lines(changes: list[Change]) -> Iterator[str]:
+    zone = services.settings().timezone
+    before = None
+    for change in changes:
+        delay = f"+{(change.at - before).total_seconds():.3f} s" if before else ""
+        before = change.at
+        attempt = f"try {change.attempt}" if change.attempt else ""
+        code = str(change.code or "")
+        reason = change.reason.removeprefix(code).strip()
+        line = (
+            f"{change.at.astimezone(zone):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+            + f"  {delay:>11}  {change.event_id.rpartition(':')[2]:<18}  {change.state:<10}  {attempt:<6}  {code:<3}"
+            + f"  {change.recipient}  {reason}"
+        )
+        yield line.rstrip()

@@ -1,0 +1,98 @@
+"""What is on record of events: read with plain commands, which change nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import redis
+
+from approval_mail.events import EVENT_TYPES
+from approval_mail.store.values import Change, DeadMail
+
+#: Keys that Redis looks at in one go while a short request id is searched for.
+_SCAN = 10_000
+#: Characters that mean something in a pattern of SCAN.
+_PATTERN = re.compile(r"([*?\[\]\\^-])")
+
+
+class History:
+    """Dead mails and traces, as long as the store keeps them; the keys are those of `EventStore`."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._client: Any = client
+        self._prefix = prefix
+
+    def dead(self, event_ids: Iterable[str] | None = None) -> Iterator[DeadMail]:
+        """List dead mails, of these events or of all, longest dead first."""
+        ids = event_ids if event_ids is not None else self._client.zrange(f"{self._prefix}buried", 0, -1)
+        for event_id in ids:
+            fields = self._client.hgetall(f"{self._prefix}event:{event_id}")
+            for name, text in sorted(fields.items()):
+                mail = _mail(text) if name.startswith("mail:") else {}
+                if mail.get("s") == "dead":
+                    yield DeadMail(
+                        event_id=event_id,
+                        type=fields.get("type", ""),
+                        request_id=fields.get("request", ""),
+                        recipient=name.removeprefix("mail:"),
+                        reason=mail.get("r", ""),
+                        code=int(mail["c"]) if mail.get("c") else None,
+                        phase=mail.get("p", ""),
+                        attempts=mail["a"],
+                        failed_at=moment(mail["t"]),
+                    )
+
+    def requests(self, text: str) -> list[str]:
+        """The ids of requests on record that are ``text``, or else that begin with it, sorted."""
+        if any(self._client.exists(f"{self._prefix}event:{event_id}") for event_id in _event_ids(text)):
+            return [text]
+        prefix = f"{self._prefix}event:"
+        pattern = _PATTERN.sub(r"\\\1", f"{prefix}{text}") + "*"
+        keys = self._client.scan_iter(match=pattern, count=_SCAN)
+        return sorted({key.removeprefix(prefix).rpartition(":")[0] for key in keys})
+
+    def trace(self, request_id: str) -> list[Change]:
+        """Every change of state of a request's events and their mails, oldest first."""
+        changes = [
+            _change(event_id, row)
+            for event_id in _event_ids(request_id)
+            for row in self._client.lrange(f"{self._prefix}trace:{event_id}", 0, -1)
+        ]
+        return sorted(changes, key=lambda change: change.at)
+
+
+def _event_ids(request_id: str) -> list[str]:
+    return [f"{request_id}:{name}" for name in EVENT_TYPES]
+
+
+def _change(event_id: str, row: str) -> Change:
+    """One line of prelude.lua's ``note``."""
+    milliseconds, _, rest = row.partition(" ")
+    state, recipient, reason, code, attempt = json.loads(rest)
+    return Change(
+        at=moment(int(milliseconds)),
+        event_id=event_id,
+        recipient=recipient,
+        state=state,
+        reason=reason,
+        code=int(code) if code else None,
+        attempt=int(attempt) if attempt else None,
+    )
+
+
+def _mail(text: str) -> dict[str, Any]:
+    """One mail's record, as prelude.lua reads it."""
+    try:
+        mail: dict[str, Any] = json.loads(text)
+        return mail if mail["s"] else {}
+    except (ValueError, TypeError, KeyError):
+        return {"s": "dead", "p": "record", "r": "the record of this mail is damaged", "a": 0, "t": 0}
+
+
+def moment(milliseconds: int) -> datetime:
+    """A time of the store's clock as an aware datetime."""
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
