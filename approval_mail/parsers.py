@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,17 @@ def existing_file(text: str) -> Path:
 
 def path(text: str) -> Path:
     return Path(text).expanduser().absolute()
+
+
+def command(text: str) -> tuple[str, ...]:
+    """A command line's words; whether its program exists is for the host that runs it to tell."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ValueError("close every quote of the command line") from error
+    if not words or not words[0]:
+        raise ValueError("use a command line that begins with a program")
+    return tuple(words)
 
 
 def redis_url(text: str) -> str:

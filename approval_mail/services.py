@@ -117,6 +117,8 @@ def mailer() -> Mailer:
             ca_file=found.smtp_tls_ca_file,
             user=found.smtp_user,
             password=found.smtp_password,
+            token_file=found.smtp_oauth_token_file,
+            token_command=found.smtp_oauth_token_command,
             timeout=found.smtp_timeout,
             sender=found.email_from,
         )

@@ -20,15 +20,19 @@ from approval_mail.timing import MAX_SMTP_TIMEOUT
 LANGUAGES = ("ko", "en")
 
 
-def _state_folder() -> Path:
-    """``$XDG_STATE_HOME`` or ``~/.local/state`` (XDG Base Directory), else a folder of this user's in /var/tmp."""
+def state_folder() -> Path:
+    """``approval_mail`` in ``$XDG_STATE_HOME`` or ``~/.local/state`` (XDG Base Directory), else in /var/tmp."""
     base = os.environ.get("XDG_STATE_HOME")
     if base and os.path.isabs(base):
-        return Path(base) / "approval_mail" / "spool"
+        return Path(base) / "approval_mail"
     try:
-        return Path.home() / ".local" / "state" / "approval_mail" / "spool"
+        return Path.home() / ".local" / "state" / "approval_mail"
     except RuntimeError:
-        return Path(f"/var/tmp/approval_mail-{os.getuid()}/spool")  # noqa: S108 - made with mode 0700
+        return Path(f"/var/tmp/approval_mail-{os.getuid()}")  # noqa: S108 - made with mode 0700
+
+
+def _spool_folder() -> Path:
+    return state_folder() / "spool"
 
 
 def _setting(name: str, parse: Callable[[str], Any], default: Any = None, *, secret: bool = False, **more: Any) -> Any:
@@ -50,6 +54,11 @@ class Settings:
     smtp_tls_ca_file: Path | None = _setting("SMTP_TLS_CA_FILE", parsers.existing_file)
     smtp_user: str = _setting("SMTP_USER", parsers.ascii, "")
     smtp_password: str = _setting("SMTP_PASSWORD", parsers.ascii, "", secret=True, repr=False)
+    #: Holds or prints an OAuth access token, which is read at each login and not here: it is refreshed meanwhile.
+    smtp_oauth_token_file: Path | None = _setting("SMTP_OAUTH_TOKEN_FILE", parsers.existing_file)
+    smtp_oauth_token_command: tuple[str, ...] = _setting(
+        "SMTP_OAUTH_TOKEN_COMMAND", parsers.command, (), secret=True, repr=False
+    )
     #: Seconds; the total deadline of one SMTP step.
     smtp_timeout: float = _setting("SMTP_TIMEOUT", parsers.number(0.1, MAX_SMTP_TIMEOUT, float, " seconds"), 10.0)
     email_from: str = _setting("EMAIL_FROM", parsers.sender, "admin@localhost")
@@ -68,7 +77,7 @@ class Settings:
     language: str = _setting("NOTIFICATION_LANGUAGE", parsers.one_of(*LANGUAGES), LANGUAGES[0])
     #: Zone in which mails show times; None: the system's.
     timezone: tzinfo | None = _setting("NOTIFICATION_TIMEZONE", parsers.zone)
-    spool_dir: Path = _setting("NOTIFICATION_SPOOL_DIR", parsers.path, default_factory=_state_folder)
+    spool_dir: Path = _setting("NOTIFICATION_SPOOL_DIR", parsers.path, default_factory=_spool_folder)
     redis_url: str = _setting("REDIS_URL", parsers.redis_url, "redis://localhost:6379/0", secret=True, repr=False)
     celery_broker_url: str | None = _setting("CELERY_BROKER_URL", parsers.broker_url, secret=True, repr=False)
     celery_result_backend: str | None = _setting("CELERY_RESULT_BACKEND", parsers.broker_url, secret=True, repr=False)
@@ -184,9 +193,25 @@ class _Reader:
         self._problems.append(sentence)
 
     def _check_together(self, usable: Settings) -> None:
-        if bool(usable.smtp_user) != bool(usable.smtp_password) and not self._faulty & {"SMTP_USER", "SMTP_PASSWORD"}:
-            given, missing = ("SMTP_USER", "SMTP_PASSWORD") if usable.smtp_user else ("SMTP_PASSWORD", "SMTP_USER")
-            self._problem(missing, f"{missing} is unset while {given} has a value: set both, or neither")
+        values = {
+            "SMTP_USER": usable.smtp_user,
+            "SMTP_PASSWORD": usable.smtp_password,
+            "SMTP_OAUTH_TOKEN_FILE": usable.smtp_oauth_token_file,
+            "SMTP_OAUTH_TOKEN_COMMAND": usable.smtp_oauth_token_command,
+        }
+        # A faulty value was replaced by its default, and yet it was given.
+        given = [name for name, value in values.items() if value or name in self._faulty]
+        credentials = [name for name in given if name != "SMTP_USER"]
+        if len(credentials) > 1:
+            self._problem(credentials[-1], f"{' and '.join(credentials)} have a value each: keep one of them")
+        if credentials and "SMTP_USER" not in given:
+            self._problem("SMTP_USER", f"SMTP_USER is unset while {credentials[0]} has a value: set both, or neither")
+        if given == ["SMTP_USER"]:
+            self._problem(
+                "SMTP_PASSWORD",
+                "SMTP_PASSWORD is unset while SMTP_USER has a value: set both, or neither; "
+                "SMTP_OAUTH_TOKEN_FILE or SMTP_OAUTH_TOKEN_COMMAND may stand in its place",
+            )
 
     def _misspelt(self) -> Iterator[str]:
         known = [row.metadata["name"] for row in fields(Settings)]

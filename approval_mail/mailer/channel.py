@@ -26,6 +26,9 @@ class Channel:
     timeout: float
     #: EMAIL_FROM; its address is the envelope's sender.
     sender: str
+    #: In place of a password: the file that holds the access token, or the command that prints it.
+    token_file: Path | None = None
+    token_command: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def implicit_tls(self) -> bool:
@@ -34,6 +37,17 @@ class Channel:
     @property
     def tls_required(self) -> bool:
         return self.port in _TLS_PORTS if self.use_tls is None else self.use_tls
+
+    @property
+    def uses_token(self) -> bool:
+        return bool(self.token_file or self.token_command)
+
+    @property
+    def credential(self) -> str:
+        """Name of the setting that what is shown at login comes from."""
+        if not self.uses_token:
+            return "SMTP_PASSWORD"
+        return "SMTP_OAUTH_TOKEN_FILE" if self.token_file else "SMTP_OAUTH_TOKEN_COMMAND"
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

@@ -92,7 +92,10 @@ class Session:
         return self.open().probe(recipients)
 
     def send(self, recipient: str, content: bytes) -> Reply:
-        """Hand one mail to the server in a transaction of its own; raises ChannelTrouble before any of it is sent."""
+        """Hand one mail to the server in a transaction of its own.
+
+        Raises ChannelTrouble, and then the server has not taken it.
+        """
         connection = self.open()
         try:
             reply = connection.transact(recipient, content)

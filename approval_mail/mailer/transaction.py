@@ -13,8 +13,8 @@ from typing import Any
 
 from approval_mail.addresses import split_sender
 from approval_mail.mailer.channel import Channel
+from approval_mail.mailer.login import log_in
 from approval_mail.mailer.trouble import (
-    LOGIN_CODES,
     Lost,
     Refused,
     loss_trouble,
@@ -78,7 +78,7 @@ class Connection:
             if not channel.implicit_tls:
                 self._start_tls(context)
             if channel.user:
-                self._log_in()
+                log_in(channel, self._wire, self._step)
         except Refused as error:
             raise refusal_trouble(channel, error) from error
         except Lost as error:
@@ -110,31 +110,11 @@ class Connection:
         self._step("tls", lambda: self._wire.secure(context, channel.host))
         self._hello()
 
-    def _log_in(self) -> None:
-        channel = self._channel
-        if not self._wire.secured and channel.use_tls is not False:
-            raise trouble(
-                channel,
-                "auth",
-                "the server offers no TLS, and credentials do not travel in the clear",
-                permanent=True,
-                next_step="use the server's TLS port, or set SMTP_USE_TLS=false to send SMTP_PASSWORD in the clear",
-            )
-        try:
-            self._step("auth", lambda: self._wire.log_in(channel.user, channel.password))
-        except smtplib.SMTPAuthenticationError as error:
-            raise Refused("auth", error.smtp_code, error.smtp_error) from error
-        except smtplib.SMTPException as error:
-            raise trouble(
-                channel,
-                "auth",
-                f"no login is possible: {error}",
-                permanent=True,
-                next_step="unset SMTP_USER and SMTP_PASSWORD if this server wants none",
-            ) from error
-
     def transact(self, recipient: str, content: bytes) -> Reply:
-        """One mail, from MAIL to the reply after the final dot (RFC 5321 section 3.3); raises ChannelTrouble."""
+        """One mail, from MAIL to the reply after the final dot (RFC 5321 section 3.3).
+
+        Raises ChannelTrouble if what was refused is the login rather than this mail.
+        """
         wire = self._wire
         self.mails += 1
         body = _dot_stuffed(content)
@@ -147,7 +127,7 @@ class Connection:
                 self._want((), "content", wire.getreply)
             code, text = self._want(range(200, 300), "dot", self._finish, timeout=FINAL_DOT_TIMEOUT)
         except Refused as error:
-            if error.phase in ("mail", "rcpt", "data") and error.code in LOGIN_CODES:
+            if error.of_login:
                 raise refusal_trouble(self._channel, error) from error
             self._reset(error)
             state = "dead" if 500 <= error.code <= 599 else "failed"
@@ -180,10 +160,13 @@ class Connection:
                 asked = recipient
                 code, text = self._step("rcpt", lambda: self._wire.rcpt(recipient))  # noqa: B023 - called at once
                 if code not in range(250, 253):
-                    refusals[recipient] = f"{code} {readable(text)}"
+                    refused = Refused("rcpt", code, text)
+                    if refused.of_login:
+                        raise refused
+                    refusals[recipient] = f"{code} {refused.text}"
             self._want(250, "rset", lambda: self._wire.docmd("RSET"))
         except Refused as error:
-            if error.code in LOGIN_CODES:
+            if error.of_login:
                 raise refusal_trouble(self._channel, error) from error
             self._reset(error)
             refusals[asked] = f"{error.code} {error.text}"
@@ -240,15 +223,13 @@ class Connection:
         self._wire.deadline = time.monotonic() + seconds
         try:
             return act()
-        except smtplib.SMTPAuthenticationError:
-            raise
         except smtplib.SMTPResponseException as error:
             raise Lost(phase, readable(error.smtp_error)) from error
         except smtplib.SMTPServerDisconnected as error:
             # smtplib puts this in place of what it caught while reading a reply.
             raise Lost(phase, _why(error.__context__ or error, seconds)) from error
-        except smtplib.SMTPException:
-            raise
+        except smtplib.SMTPException as error:
+            raise Lost(phase, readable(str(error))) from error
         except (OSError, ValueError) as error:  # ValueError: what the server sent cannot be decoded.
             raise Lost(phase, _why(error, seconds)) from error
 

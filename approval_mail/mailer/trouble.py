@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 from approval_mail.errors import ChannelTrouble
 from approval_mail.mailer.channel import Channel
 
 #: Replies that speak of the login rather than of the mail (RFC 4954 section 6).
-LOGIN_CODES = frozenset((530, 534, 535, 538))
+_LOGIN_CODES = frozenset((530, 534, 535, 538))
+#: Exchange Online's enhanced status codes that speak of the login at whatever step. RFC 8689 has 5.7.30 for mails that
+#: ask for REQUIRETLS, which ours do not; 5.7.8 and 5.7.9 are no such codes, filters use them about a mail.
+_LOGIN_STATUSES = frozenset(("5.7.30", "5.7.57", "5.7.139"))
+#: An enhanced status code opens the text (RFC 2034 section 4).
+_STATUS = re.compile(r"5\.\d{1,3}\.\d{1,3}(?!\S)")
+_OAUTH = "SMTP_OAUTH_TOKEN_FILE or SMTP_OAUTH_TOKEN_COMMAND"
+#: What to do about a refused password, by enhanced status code.
+_PASSWORD_STEPS = {
+    # RFC 4954 section 6: mechanism too weak; Gmail: application-specific password required.
+    "5.7.9": f"set SMTP_PASSWORD to an app password that you make in this account, or use {_OAUTH} instead",
+    # Exchange Online: basic authentication is not supported for client submission.
+    "5.7.30": f"keep SMTP_USER and use {_OAUTH} in place of SMTP_PASSWORD: the server takes tokens alone",
+    # Exchange Online: SMTP AUTH is disabled for the tenant or the mailbox, or a policy forbids it.
+    "5.7.139": "let the administrator enable Authenticated SMTP for the mailbox of SMTP_USER and see that security "
+    f"defaults and conditional access let it pass, or use {_OAUTH} in place of SMTP_PASSWORD",
+    # Exchange Online: client was not authenticated.
+    "5.7.57": f"set SMTP_USER, and SMTP_PASSWORD or {_OAUTH}: the server takes no mail without a login",
+}
+#: What to do about a refused token, by enhanced status code.
+_TOKEN_STEPS = {
+    "5.7.139": "let the administrator enable Authenticated SMTP for the mailbox of SMTP_USER and see that "
+    "conditional access lets it pass",
+}
 #: Characters of a server's text that are kept.
 _MAX_TEXT = 500
 
@@ -21,6 +45,19 @@ class Refused(Exception):
         self.phase = phase
         self.code = code
         self.text = readable(text)
+
+    @property
+    def status(self) -> str:
+        """The enhanced status code (RFC 3463) of a refusal for good, or nothing."""
+        found = _STATUS.match(self.text) if self.code >= 500 else None
+        return found[0] if found else ""
+
+    @property
+    def of_login(self) -> bool:
+        """Tell whether it is the login that was refused, rather than this mail."""
+        if self.phase == "auth" or self.status in _LOGIN_STATUSES:
+            return True
+        return self.code in _LOGIN_CODES and self.phase not in ("content", "dot")
 
 
 class Lost(Exception):
@@ -54,13 +91,25 @@ def trouble(
 def refusal_trouble(channel: Channel, refusal: Refused) -> ChannelTrouble:
     what = f"{refusal.phase} was refused: {refusal.code} {refusal.text}".strip()
     permanent = refusal.code >= 500
-    if refusal.phase == "auth" or refusal.code in LOGIN_CODES:
-        step = "set SMTP_USER and SMTP_PASSWORD to what this server accepts (an app password where it asks for one)"
+    if refusal.of_login:
+        step = _login_step(channel, refusal.status)
     elif permanent:
         step = "ask the server's operator why it refuses this host, or set another SMTP_HOST"
     else:
         step = "wait: the server says that this will pass"
     return trouble(channel, refusal.phase, what, permanent=permanent, next_step=step, code=refusal.code)
+
+
+def _login_step(channel: Channel, status: str) -> str:
+    if channel.uses_token:
+        return _TOKEN_STEPS.get(
+            status,
+            f"let {channel.credential} give a token that has not expired, is for the account of SMTP_USER and has the "
+            "mail scope (Google: https://mail.google.com/, Microsoft: https://outlook.office.com/SMTP.Send)",
+        )
+    return _PASSWORD_STEPS.get(
+        status, "set SMTP_USER and SMTP_PASSWORD to what this server accepts (at Gmail and others, an app password)"
+    )
 
 
 def loss_trouble(channel: Channel, loss: Lost) -> ChannelTrouble:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 import smtplib
 import socket
 import ssl
 import time
 from typing import Any
+
+from approval_mail.mailer.trouble import Refused
+
+#: What a secret in a reply would be part of.
+_WORD = re.compile(rb"[\w.~+/=-]{8,}")
 
 
 class Wire(smtplib.SMTP):
@@ -22,6 +29,8 @@ class Wire(smtplib.SMTP):
         self.peeking = False
         #: The server has closed.
         self.ended = False
+        #: What the login shows to the server and to nobody else, in each form that is sent.
+        self._secrets: tuple[bytes, ...] = ()
 
     def remaining(self) -> float:
         left = self.deadline - time.monotonic()
@@ -71,20 +80,50 @@ class Wire(smtplib.SMTP):
             self.sock.settimeout(self.remaining())
             view = view[self.sock.send(view) :]
 
-    def log_in(self, user: str, password: str) -> None:
+    def log_in(self, user: str, password: str) -> bool:
         """Log in once, by one mechanism: smtplib's login would offer a refused password to each in turn.
 
-        Raises SMTPNotSupportedError if the server offers none that is known here, else what smtplib's auth does.
+        Answers whether the server offers one that is known here; raises Refused.
         """
         self.user, self.password = user, password
-        offered = self.esmtp_features.get("auth", "").upper().split()
+        self._secrets = (password.encode(), _base64(password), _base64(self.auth_plain()))
+        offered = self.offered_logins()
         known: tuple[tuple[str, Any], ...] = (("PLAIN", self.auth_plain), ("LOGIN", self.auth_login))
         hashed = (("CRAM-MD5", self.auth_cram_md5),)
         for mechanism, respond in known + hashed if self.secured else hashed + known:
             if mechanism in offered:
-                self.auth(mechanism, respond)
-                return
-        raise smtplib.SMTPNotSupportedError(f"the server offers {' '.join(offered) or 'no login'}")
+                self._authenticate(mechanism, respond)
+                return True
+        return False
+
+    def log_in_with_token(self, user: str, token: str) -> None:
+        """Log in by SASL XOAUTH2, within the AUTH exchange of RFC 4954; raises Refused.
+
+        Google defined it ("OAuth 2.0 Mechanism", developers.google.com/workspace/gmail/imap/xoauth2-protocol) and
+        Microsoft speaks it ("Authenticate an IMAP, POP or SMTP connection using OAuth", learn.microsoft.com); RFC
+        7628 made OAUTHBEARER of it. A refusal is a challenge with JSON; an empty line gets the final reply.
+        """
+        response = f"user={user}\x01auth=Bearer {token}\x01\x01"
+        self._secrets = (token.encode(), _base64(response))
+        self._authenticate("XOAUTH2", lambda challenge=None: response if challenge is None else "")
+
+    def _authenticate(self, mechanism: str, respond: Any) -> None:
+        try:
+            self.auth(mechanism, respond)
+        except smtplib.SMTPAuthenticationError as error:
+            raise Refused("auth", error.smtp_code, error.smtp_error) from error
+
+    def offered_logins(self) -> list[str]:
+        return self.esmtp_features.get("auth", "").upper().split()
+
+    def getreply(self) -> tuple[int, bytes]:
+        """A reply without the login's secrets: some servers repeat a line that they refuse, or its beginning."""
+        code, text = super().getreply()
+        return code, _WORD.sub(self._masked, text)
+
+    def _masked(self, word: re.Match[bytes]) -> bytes:
+        bare = word[0].rstrip(b".")
+        return b"****" if any(bare in secret for secret in self._secrets) else word[0]
 
     def said_something(self) -> bool:
         """Tell whether the server has spoken unasked or closed; not over TLS, whose records need not be for us."""
@@ -118,6 +157,10 @@ class _TimedReader(io.RawIOBase):
             return None
         self._wire.ended = count == 0
         return count
+
+
+def _base64(text: str) -> bytes:
+    return base64.b64encode(text.encode())
 
 
 def _local_name() -> str:

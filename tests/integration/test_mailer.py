@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -177,10 +178,11 @@ def test_a_reset_before_the_final_dot_is_known_not_to_be_accepted(smtp: SMTPServ
 @pytest.mark.parametrize("reply", ["", "552 5.3.4 too big"])
 def test_a_server_that_ends_it_before_the_final_dot_has_not_accepted(smtp: SMTPServer, reply: str) -> None:
     def end_early(connection: Connection) -> None:
-        connection.say("354 go ahead")
         if reply:
-            connection.say(reply)
+            connection.say(f"354 go ahead\r\n{reply}")
         else:
+            # The end travels with the reply, so that the client cannot be done before it.
+            connection.sock.sendall(b"354 go ahead\r\n", getattr(socket, "MSG_MORE", 0))
             connection.cut()
 
     smtp.on("data", act=end_early, times=1)

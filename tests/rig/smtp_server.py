@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import email
+import json
 import os
 import re
 import socket
@@ -61,7 +62,10 @@ class SMTPServer:
     tls: ssl.SSLContext | None = None
     implicit_tls: bool = False
     starttls: bool = True
+    #: Passwords by user.
     users: dict[str, str] = field(default_factory=dict)
+    #: Access tokens by user.
+    tokens: dict[str, str] = field(default_factory=dict)
     journal: Path | None = None
     port: int = 0
     mails: list[Mail] = field(default_factory=list)
@@ -230,14 +234,30 @@ class Connection:
         features = ["test", "SIZE 10485760", "8BITMIME"]
         if self.server.tls and self.server.starttls and not self.secured:
             features.append("STARTTLS")
-        if self.server.users:
-            features.append("AUTH PLAIN LOGIN")
+        mechanisms = ["PLAIN", "LOGIN"] * bool(self.server.users) + ["XOAUTH2"] * bool(self.server.tokens)
+        if mechanisms:
+            features.append(f"AUTH {' '.join(mechanisms)}")
         return "\r\n".join([*(f"250-{feature}" for feature in features[:-1]), f"250 {features[-1]}"])
 
     def _auth(self, command: str) -> None:
-        _, user, password = base64.b64decode(command.split(" ")[2]).decode().split("\0")
-        good = self.server.users.get(user) == password
+        _, mechanism, response = command.split(" ")
+        said = base64.b64decode(response).decode()
+        if mechanism == "XOAUTH2":
+            user, token = re.fullmatch("user=(.*)\x01auth=Bearer (.*)\x01\x01", said).groups()  # type: ignore[union-attr]
+            good = self.server.tokens.get(user) == token
+            if not good:
+                self._explain()
+        else:
+            _, user, password = said.split("\0")
+            good = self.server.users.get(user) == password
         self.answer("auth", "235 welcome" if good else "535 5.7.8 Username and Password not accepted")
+
+    def _explain(self) -> None:
+        """Say what is wrong with a token as XOAUTH2 does, in a challenge that the client answers with an empty line."""
+        fault = json.dumps({"status": "400", "schemes": "Bearer", "scope": "https://mail.example.com/"})
+        self.say(f"334 {base64.b64encode(fault.encode()).decode()}")
+        answer = self.file.readline().decode().rstrip("\r\n")
+        self.server.commands.append(answer)
 
     def _data(self) -> None:
         rule = self.server.rule("content", self.recipient)

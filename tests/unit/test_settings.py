@@ -64,6 +64,76 @@ def test_a_value_may_stand_in_a_file(tmp_path: Path) -> None:
     assert found.smtp_password == "from-file"
 
 
+def test_a_token_file_is_named_and_not_read(tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"\xff first\n")
+    found = load(tmp_path, f"SMTP_OAUTH_TOKEN_FILE={tmp_path}/token", SMTP_USER="me")
+    assert found.smtp_oauth_token_file == tmp_path / "token"
+
+
+def test_a_token_command_is_split_as_a_shell_would_but_for_its_expansions(tmp_path: Path) -> None:
+    found = load(tmp_path, SMTP_USER="me", SMTP_OAUTH_TOKEN_COMMAND="/opt/token --for 'my account' $HOME #1")
+    assert found.smtp_oauth_token_command == ("/opt/token", "--for", "my account", "$HOME", "#1")
+
+
+def test_a_token_command_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "command").write_text("/opt/token --secret hunter2\n")
+    found = load(tmp_path, SMTP_USER="me", SMTP_OAUTH_TOKEN_COMMAND_FILE=str(tmp_path / "command"))
+    assert found.smtp_oauth_token_command == ("/opt/token", "--secret", "hunter2")
+
+
+FILE = {"SMTP_OAUTH_TOKEN_FILE": __file__}
+COMMAND = {"SMTP_OAUTH_TOKEN_COMMAND": "/opt/token"}
+USER = {"SMTP_USER": "me"}
+PASSWORD = {"SMTP_PASSWORD": "hunter2"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        (FILE, ["SMTP_USER is unset while SMTP_OAUTH_TOKEN_FILE has a value: set both, or neither"]),
+        (COMMAND, ["SMTP_USER is unset while SMTP_OAUTH_TOKEN_COMMAND has a value: set both, or neither"]),
+        (
+            USER | FILE | COMMAND,
+            ["SMTP_OAUTH_TOKEN_FILE and SMTP_OAUTH_TOKEN_COMMAND have a value each: keep one of them"],
+        ),
+        (
+            USER | PASSWORD | FILE,
+            ["SMTP_PASSWORD and SMTP_OAUTH_TOKEN_FILE have a value each: keep one of them"],
+        ),
+        (
+            USER | PASSWORD | COMMAND,
+            ["SMTP_PASSWORD and SMTP_OAUTH_TOKEN_COMMAND have a value each: keep one of them"],
+        ),
+        (
+            PASSWORD | FILE,
+            [
+                "SMTP_PASSWORD and SMTP_OAUTH_TOKEN_FILE have a value each: keep one of them",
+                "SMTP_USER is unset while SMTP_PASSWORD has a value: set both, or neither",
+            ],
+        ),
+        (
+            USER | PASSWORD | {"SMTP_OAUTH_TOKEN_FILE": "/nowhere"},
+            [
+                "SMTP_OAUTH_TOKEN_FILE=/nowhere (the environment): use a file that exists",
+                "SMTP_PASSWORD and SMTP_OAUTH_TOKEN_FILE have a value each: keep one of them",
+            ],
+        ),
+        (
+            USER | {"SMTP_OAUTH_TOKEN_COMMAND": "/opt/token --secret 'hunter2"},
+            ["SMTP_OAUTH_TOKEN_COMMAND=**** (the environment): close every quote of the command line"],
+        ),
+        (
+            USER | {"SMTP_OAUTH_TOKEN_COMMAND": "''"},
+            ["SMTP_OAUTH_TOKEN_COMMAND=**** (the environment): use a command line that begins with a program"],
+        ),
+    ],
+)
+def test_a_login_has_a_user_and_one_way_to_prove_it(tmp_path: Path, environ: dict[str, str], says: list[str]) -> None:
+    found = problems(tmp_path, SMTP_PORT="x", **environ)
+    assert found[0].startswith("SMTP_PORT=x"), "told together with what else is wrong"
+    assert list(found[1:]) == says
+
+
 def test_a_dollar_in_a_password_is_left_alone(tmp_path: Path) -> None:
     assert load(tmp_path, "SMTP_USER=me\nSMTP_PASSWORD='a${HOME}#b'").smtp_password == "a${HOME}#b"
 
@@ -90,6 +160,7 @@ def test_every_problem_is_told_at_once_with_name_value_source_and_rule(tmp_path:
     ("environ", "says"),
     [
         ({"SMTP_USER": "me"}, "SMTP_PASSWORD is unset while SMTP_USER has a value"),
+        ({"SMTP_USER": "me"}, "SMTP_OAUTH_TOKEN_FILE or SMTP_OAUTH_TOKEN_COMMAND may stand in its place"),
         ({"SMTP_PASSWORD": "x", "SMTP_PASSWORD_FILE": "/y"}, "both have a value: remove one"),
         ({"SMTP_PASSWORD_FILE": "/nowhere"}, "cannot be read: No such file"),
         ({"SMTP_TLS_CA_FILE": "/nowhere"}, "use a file that exists"),
@@ -139,3 +210,5 @@ def test_naive_times_are_read_in_the_configured_zone(tmp_path: Path) -> None:
 def test_secrets_are_not_in_the_settings_repr(tmp_path: Path) -> None:
     found = load(tmp_path, SMTP_USER="me", SMTP_PASSWORD="hunter2", REDIS_URL="redis://:hunter2@localhost")
     assert "hunter2" not in repr(found)
+    command = "/opt/token --secret hunter2"
+    assert "hunter2" not in repr(load(tmp_path, SMTP_USER="me", SMTP_OAUTH_TOKEN_COMMAND=command))
