@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 from redis.backoff import NoBackoff
@@ -44,6 +45,8 @@ class Transport(kombu_redis.Transport):
     Channel = Channel
 
 
-#: The name in celeryconfig.py and in the worker's banner.
+#: The name in celeryconfig.py.
 ALIAS = "bounded-redis"
 TRANSPORT_ALIASES[ALIAS] = f"{__name__}:Transport"
+# The name that is shown: Flower's page of the broker knows it, and so do people.
+Connection.resolve_aliases[ALIAS] = "redis"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,8 +18,9 @@ import kombu.pools
 from celery import Celery
 
 import approval_mail.broker  # noqa: F401 - for the same reason
-from approval_mail import services
+from approval_mail import flower, services
 from approval_mail.errors import InvalidSettings
+from approval_mail.settings import state_folder
 from approval_mail.store import WakeUp
 
 logger = logging.getLogger(__name__)
@@ -91,15 +93,19 @@ def _forget_connections() -> None:
 os.register_at_fork(after_in_child=_forget_connections)
 
 
-def _refuse_bad_settings() -> None:
-    """For ``celery -A approval_mail ...``: list every problem and exit 2, as for wrong usage."""
+def _prepare_command() -> None:
+    """For ``celery -A approval_mail ...``: list every problem of the settings and exit 2; preset Flower."""
     context = click.get_current_context(silent=True)
-    if context and str(context.params.get("app", "")).split(".")[0] == "approval_mail":
-        try:
-            services.settings()
-        except InvalidSettings as error:
-            click.echo("\n".join(error.problems), err=True)
-            raise SystemExit(2) from error
+    if not context or str(context.params.get("app", "")).split(".")[0] != "approval_mail":
+        return
+    try:
+        services.settings()
+    except InvalidSettings as error:
+        click.echo("\n".join(error.problems), err=True)
+        raise SystemExit(2) from error
+    app.set_current()  # The process is ours alone, and Flower looks results up by the current app.
+    if "flower.options" in sys.modules:  # Celery's command line has loaded its plugins by now.
+        flower.preset(sys.modules["flower.options"].options, state_folder())
 
 
-_refuse_bad_settings()
+_prepare_command()

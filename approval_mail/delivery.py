@@ -169,7 +169,7 @@ class Delivery:
         held = self._store.count().held_since is not None
         if not trouble.permanent and not held and attempt < timing.QUICK_RETRIES:
             logger.warning("Channel trouble, try %d: %s", attempt + 1, trouble.reason)
-            self._ask_for_another_try(lease, attempt, trouble)
+            self._ask_for_another_try(lease, attempt)
         wait, news = self._store.hold(reason=trouble.reason, next_step=trouble.next_step)
         if news:
             logger.error("Channel held: %s; next step: %s", trouble.reason, trouble.next_step)
@@ -195,15 +195,16 @@ class Delivery:
             wait = timing.round_wait(parcel.work.rounds)
             self._store.defer(claim.token, {parcel.work.event_id: wait}, reason=reason)
         if quick:
-            self._ask_for_another_try(lease, attempt, None)
+            self._ask_for_another_try(lease, attempt)
 
     @staticmethod
-    def _ask_for_another_try(lease: Lease, attempt: int, cause: ChannelTrouble | None) -> None:
+    def _ask_for_another_try(lease: Lease, attempt: int) -> None:
         try:
             lease.extend(timing.quick_wait(attempt))
         except LeaseLost:
             return  # Nothing is left to try again.
-        raise TryAgain("mails remain that may be accepted shortly") from cause
+        # Without its cause: a server's words may hold addresses, and Celery shows tracebacks to who watches tasks.
+        raise TryAgain("mails remain that may be accepted shortly") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,17 @@ class ApprovalMailError(Exception):
 class InvalidEvent(ApprovalMailError, ValueError):
     """An event's field is missing or malformed; the message names the field and the mend."""
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, value: str = "") -> None:
         super().__init__(field, message)  # Both, so that Celery can rebuild it from a task's result.
         #: Name of the field, as the hook's caller spells it.
         self.field = field
         self.message = message
+        #: What ``message`` shows of the value at fault; empty if nothing.
+        self._value = value
+
+    def masked(self) -> InvalidEvent:
+        """The same without the value at fault, for logs and results that others read."""
+        return InvalidEvent(self.field, self.message.replace(self._value, "****") if self._value else self.message)
 
     def __str__(self) -> str:
         return self.message

@@ -91,7 +91,11 @@ class ApprovalEvent:
         values. ``localise`` makes a naive datetime aware. Raises InvalidEvent naming the field.
         """
         if type_name not in EVENT_TYPES:
-            raise InvalidEvent("type", f"event type {type_name!r} is unknown; use one of: {', '.join(EVENT_TYPES)}")
+            raise InvalidEvent(
+                "type",
+                f"event type {type_name!r} is unknown; use one of: {', '.join(EVENT_TYPES)}",
+                repr(type_name),
+            )
         fields = Fields(type_name, data, localise)
         event = cls(
             type=type_name,

@@ -47,15 +47,17 @@ class Fields:
         self._data = data
         self._localise = localise
 
-    def _refuse(self, field: str, fault: str) -> InvalidEvent:
-        return InvalidEvent(field, f"{self._type}: field '{field}' {fault}")
+    def _refuse(self, field: str, fault: str, *values: Any) -> InvalidEvent:
+        """``fault`` has a pair of braces where a value is to be shown."""
+        shown = [_seen(value) for value in values]
+        return InvalidEvent(field, f"{self._type}: field '{field}' {fault.format(*shown)}", *shown)
 
     def text(self, field: str) -> str:
         value = self._data.get(field)
         if value is None:
             return ""
         if isinstance(value, bool) or not isinstance(value, (str, int, uuid.UUID)):
-            raise self._refuse(field, f"is {_seen(value)}; pass text")
+            raise self._refuse(field, "is {}; pass text", value)
         if isinstance(value, int) and value.bit_length() > _MAX_INT_BITS:
             raise self._refuse(field, "is a number that is too long; pass text")
         return str(value).strip()
@@ -65,7 +67,8 @@ class Fields:
         if len(text) > MAX_REQUEST_ID or not _REQUEST_ID.fullmatch(text):
             raise self._refuse(
                 "request_id",
-                f"is {_seen(text)}; pass 1 to {MAX_REQUEST_ID} printable ASCII characters without spaces",
+                f"is {{}}; pass 1 to {MAX_REQUEST_ID} printable ASCII characters without spaces",
+                text,
             )
         return text
 
@@ -93,12 +96,12 @@ class Fields:
                 value = moment if moment.tzinfo else self._localise(moment)
             except (ValueError, OverflowError) as error:
                 raise self._refuse(
-                    field, f"is {_seen(value)}; pass ISO 8601 text such as 2025-10-25T15:30:00+09:00"
+                    field, "is {}; pass ISO 8601 text such as 2025-10-25T15:30:00+09:00", value
                 ) from error
         if not isinstance(value, datetime) or not _is_aware(value):
-            raise self._refuse(field, f"is {_seen(value)}; pass an aware datetime or ISO 8601 text")
+            raise self._refuse(field, "is {}; pass an aware datetime or ISO 8601 text", value)
         if not 1 < value.year < 9999:
-            raise self._refuse(field, f"is {_seen(value)}; pass a year between 2 and 9998")
+            raise self._refuse(field, "is {}; pass a year between 2 and 9998", value)
         return value
 
     def addresses(self, field: str) -> tuple[str, ...]:
@@ -108,11 +111,11 @@ class Fields:
         if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(item, str) for item in value):
             value = ",".join(value)
         if not isinstance(value, str):
-            raise self._refuse(field, f"is {_seen(value)}; pass addresses as a list or comma separated")
+            raise self._refuse(field, "is {}; pass addresses as a list or comma separated", value)
         addresses = split_addresses(value)
         for address in addresses:
             if not is_address(address):
-                raise self._refuse(field, f"has {_seen(address)}, which is not an address like name@example.com")
+                raise self._refuse(field, "has {}, which is not an address like name@example.com", address)
         if len(addresses) > MAX_RECIPIENTS:
             raise self._refuse(field, f"has {len(addresses)} addresses; the most is {MAX_RECIPIENTS}")
         return tuple(addresses)

@@ -25,13 +25,24 @@ _FIRST, _LATER = 0, 6
 _SHORTEST_SLEEP = 1.0
 
 
-@app.task(name="approval_mail.notify", acks_late=True, reject_on_worker_lost=True, throws=(InvalidEvent,))
+class DescribedTask(Task):  # type: ignore[misc]  # Celery has no types
+    """Shows what its arguments are about in place of the arguments."""
+
+    Request = "approval_mail.request:DescribedRequest"
+
+
+@app.task(
+    base=DescribedTask, name="approval_mail.notify", acks_late=True, reject_on_worker_lost=True, throws=(InvalidEvent,)
+)
 def notify(event_type: str, data: dict[str, Any]) -> str:
-    """``hooks.emit``, run in a worker; the result is the receipt, or InvalidEvent."""
-    return services.recorder(wake_gather).emit(event_type, data).value
+    """``hooks.emit``, run in a worker; the result is the receipt, or InvalidEvent without the value at fault."""
+    try:
+        return services.recorder(wake_gather).emit(event_type, data).value
+    except InvalidEvent as error:
+        raise error.masked() from None
 
 
-@app.task(name="approval_mail.gather", ignore_result=True)
+@app.task(base=DescribedTask, name="approval_mail.gather", ignore_result=True)
 def gather(*, by_beat: bool = False, due: int = 0) -> None:
     """Claim everything due and dispatch it as a chord of batches."""
     started = time.time()
@@ -45,7 +56,8 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
         return
     batches = sum(batching.count(len(claim.event_ids), settings.batch_size) for claim in claims)
     header = [
-        send_batch.s(claim.token, claim.event_ids).set(priority=_FIRST if claim.urgent else _LATER) for claim in claims
+        send_batch.s(claim.token, claim.event_ids, claim.about).set(priority=_FIRST if claim.urgent else _LATER)
+        for claim in claims
     ]
     chord(header)(conclude.s(started, batches))
     if services.store().watch():
@@ -53,6 +65,7 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
 
 
 @app.task(
+    base=DescribedTask,
     bind=True,
     name="approval_mail.send_batch",
     autoretry_for=(TryAgain,),
@@ -63,8 +76,11 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
     soft_time_limit=timing.SOFT_TIME_LIMIT,
     time_limit=timing.HARD_TIME_LIMIT,
 )
-def send_batch(self: Task, token: str, event_ids: list[str]) -> dict[str, int]:
-    """Send one claim over one SMTP session; answers what became of its mails."""
+def send_batch(self: Task, token: str, event_ids: list[str], about: str = "") -> dict[str, int]:
+    """Send one claim over one SMTP session; answers what became of its mails.
+
+    ``about`` describes the claim to whoever watches tasks.
+    """
     claim = Claim(token, tuple(event_ids))
     try:
         outcome = services.delivery().send(claim, attempt=self.request.retries)
@@ -75,7 +91,7 @@ def send_batch(self: Task, token: str, event_ids: list[str]) -> dict[str, int]:
     return outcome
 
 
-@app.task(name="approval_mail.conclude", ignore_result=True)
+@app.task(base=DescribedTask, name="approval_mail.conclude", ignore_result=True)
 def conclude(outcomes: list[dict[str, int]] | dict[str, int], started: float, batches: int) -> None:
     """Log what one gather's batches came to, and gather again while work remains."""
     # Celery turns a chord with one header into a chain, whose body gets the result bare.

@@ -10,7 +10,8 @@ from typing import Any
 
 import redis
 
-from approval_mail import timing
+from approval_mail import descriptions, timing
+from approval_mail.errors import InvalidRecord
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
 from approval_mail.store.history import History, moment
 from approval_mail.store.values import Claim, Counts, Recorded, Survey, Verdict, WakeUp, Work
@@ -43,10 +44,10 @@ class EventStore:
     Keys, all on one cluster slot (``P`` is ``<namespace>:{store}:``):
 
     =========================  ======  ==================================================================
-    P event:<event_id>         hash    record, type, request, nonce, recorded, since, expires, to, urgent,
+    P event:<event_id>         hash    record, type, request, nonce, recorded, replayed, since, expires, to, urgent,
                                        late, rounds, resolved, token, begun, and ``mail:<recipient>`` per mail;
                                        expires ``history`` after the event is finished
-    P trace:<event_id>         list    its changes of state, oldest first, the last 1,000; expires with the event
+    P trace:<event_id>         list    what became of it since it was recorded, the last 1,000; expires with it
     P pending                  zset    event_id by due time; no expiry
     P urgent                   zset    the urgent ones of pending, likewise
     P claimed                  zset    event_id by end of lease; no expiry
@@ -190,7 +191,7 @@ class EventStore:
             self._lifetime,
             _flag(urgent),
         )
-        return [Claim(token, tuple(ids), urgent) for token, *ids in rows]
+        return [Claim(token, tuple(ids), urgent, about=_about(record, ids)) for token, record, *ids in rows]
 
     def begin(self, token: str, event_ids: Sequence[str], *, attempt: int) -> tuple[list[Work], dict[str, str]]:
         """Begin try number ``attempt`` of a claim: what is to be sent, and what was suppressed with its reason.
@@ -328,6 +329,15 @@ _MOOT_RULES = json.dumps(
         "outcomes": {row.name: row.outcome for row in EVENT_TYPES.values() if row.outcome},
     }
 )
+
+
+def _about(record: str, event_ids: Sequence[str]) -> str:
+    try:
+        event = ApprovalEvent.from_json(record)
+        first = descriptions.of_event(event.type, event.request_id, event.tool_name)
+    except InvalidRecord:  # Whoever sends it buries it.
+        first = "a damaged record"
+    return descriptions.of_events(first, len(event_ids))
 
 
 def _ms(seconds: float) -> int:

@@ -57,12 +57,16 @@ class History:
 
     def trace(self, request_id: str) -> list[Change]:
         """Every change of state of a request's events and their mails, oldest first."""
-        changes = [
-            _change(event_id, row)
-            for event_id in _event_ids(request_id)
-            for row in self._client.lrange(f"{self._prefix}trace:{event_id}", 0, -1)
-        ]
+        changes = [change for event_id in _event_ids(request_id) for change in self._trace(event_id)]
         return sorted(changes, key=lambda change: change.at)
+
+    def _trace(self, event_id: str) -> Iterator[Change]:
+        recorded, replayed = self._client.hmget(f"{self._prefix}event:{event_id}", "recorded", "replayed")
+        if recorded:
+            reason = "replayed from the spool" if replayed else ""
+            yield Change(moment(int(recorded)), event_id, "", "pending", reason, code=None, attempt=None)
+        for row in self._client.lrange(f"{self._prefix}trace:{event_id}", 0, -1):
+            yield _change(event_id, row)
 
 
 def _event_ids(request_id: str) -> list[str]:

@@ -52,6 +52,8 @@ class Claim:
     event_ids: tuple[str, ...]
     #: Its events overtake others' in Celery's queue.
     urgent: bool = False
+    #: Describes it to whoever watches tasks: its first event, and how many more.
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)

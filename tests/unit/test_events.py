@@ -193,3 +193,22 @@ def test_addresses(text: str, good: bool) -> None:
 )
 def test_senders(text: str, parts: tuple[str, str] | None) -> None:
     assert split_sender(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("email_to", "no address"),
+        ("request_id", "with space"),
+        ("expires_at", "to-morrow"),
+        ("requested_at", datetime(2026, 1, 1)),  # noqa: DTZ001
+    ],
+)
+def test_a_masked_error_names_the_field_and_not_the_value(field: str, value: object) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        make(**{field: value})
+    masked = caught.value.masked()
+    assert masked.field == field
+    assert str(masked).replace("****", "") != str(masked)
+    assert str(value) not in str(masked)
+    assert str(value) in str(caught.value)

@@ -1,7 +1,7 @@
 -- Take due events under a lease, in groups that each get a token; freeze who receives them.
 -- Keys: pending, urgent and claimed zsets, event:<id> hashes, trace:<id> lists.
 -- ARGV: 2 lease, 3 groups, 4 events per group, 5 token, 6 default recipients, 7 history, 8 '1' for urgent ones alone
--- Answers {{token, id, id, ...}, ...}
+-- Answers {{token, record of the first event, id, id, ...}, ...}
 local groups, size = {}, tonumber(ARGV[4])
 local from = ARGV[8] == '1' and URGENT or PENDING
 local ids = redis.call('ZRANGEBYSCORE', from, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]) * size)
@@ -17,8 +17,8 @@ for _, id in ipairs(ids) do
   end
   if free then
     local group = groups[#groups]
-    if not group or #group > size then
-      group = {ARGV[5] .. ':' .. (#groups + 1)}
+    if not group or #group > size + 1 then
+      group = {ARGV[5] .. ':' .. (#groups + 1), redis.call('HGET', key, 'record') or ''}
       groups[#groups + 1] = group
     end
     take_pending(id)

@@ -1,5 +1,5 @@
 -- Record an event once, and say whether gather must be woken.
--- Keys: event:<id> hash, trace:<id> list, pending and urgent zsets, wake string, window string.
+-- Keys: event:<id> hash, pending and urgent zsets, wake string, window string.
 -- ARGV: 2 id, 3 record, 4 type, 5 request id, 6 nonce of this hook call, 7 expires or '', 8 recipients or '',
 --       9 '1' if late, 10 '1' if urgent, 11 batch size, 12 batch timeout, 13 urgent timeout, 14 wake-up's lifetime
 -- Answers {'recorded' | 'again' | 'duplicate', milliseconds until the wake-up or -1, its due time}
@@ -11,8 +11,8 @@ local function recorded(wake) return {'recorded', wake[1], wake[2]} end
 
 redis.call('HSET', event_key(id), 'record', ARGV[3], 'type', ARGV[4], 'request', ARGV[5], 'nonce', nonce,
   'expires', ARGV[7], 'to', ARGV[8], 'late', ARGV[9], 'urgent', ARGV[10], 'recorded', now, 'since', now)
+if ARGV[9] == '1' then redis.call('HSET', event_key(id), 'replayed', '1') end
 put_pending(id, now)
-note(id, 'pending', '', ARGV[9] == '1' and 'replayed from the spool' or '')
 
 if redis.call('ZCOUNT', PENDING, '-inf', now) >= tonumber(ARGV[11]) then
   return recorded(ask_wake(0, lifetime))

@@ -1,0 +1,26 @@
+"""A task's message in a worker, which shows what its arguments are about and never the arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.worker.request import Request
+
+from approval_mail.descriptions import describe
+
+
+class DescribedRequest(Request):  # type: ignore[misc]  # Celery has no types
+    """Describes its arguments in events (what Flower shows), in answers to ``celery inspect``, and in logs.
+
+    Done here rather than by whoever sends, so that a task sent by any Celery client is described.
+    """
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        self._argsrepr = self._request_dict["argsrepr"] = describe(self.name, self._args, self._kwargs)
+        self._kwargsrepr = self._request_dict["kwargsrepr"] = ""
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """What ``celery inspect`` answers; Celery's own would show the arguments unless ``safe``."""
+        found: dict[str, Any] = super().info(safe=True)
+        return found
