@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from approval_mail import __version__
-from approval_mail.cli import check, dead, demo, emit, inbox, preview, send_test, spool, status, trace
+from approval_mail.cli import check, dead, demo, emit, inbox, preview, send_test, spool, status, templates, trace
 from approval_mail.errors import InvalidEvent, InvalidSettings
 from approval_mail.store import StoreError
 
@@ -37,5 +37,5 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
 
-for module in (demo, check, preview, send_test, inbox, emit, status, trace, dead, spool):
+for module in (demo, check, preview, templates, send_test, inbox, emit, status, trace, dead, spool):
     main.add_command(module.command)

@@ -393,3 +393,19 @@ def test_check_names_each_template_file_and_where_it_comes_from(run: Run, tmp_pa
     ):
         assert name in packaged
     assert "approval_timeout" not in packaged
+
+
+def test_templates_are_copied_to_begin_with_and_listed_where_they_are_taken_from(run: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "approval_timeout.html").write_text("<p>kept</p>")
+    copied = run("templates", "copy", str(mine))
+    assert copied.stdout.endswith(f"NOTIFICATION_TEMPLATE_DIR={mine}\n")
+    assert copied.stderr == f"kept {mine}/approval_timeout.html\n"
+    assert (mine / "approval_timeout.html").read_text() == "<p>kept</p>"
+    assert (mine / "en" / "approval_requested.txt").is_file()
+    listed = json.loads(run("templates", "list", "--json", NOTIFICATION_TEMPLATE_DIR=str(mine)).stdout)
+    assert listed["base.html"] == str(mine / "base.html")
+    assert str(mine) not in run("templates", "list").stdout
+    _, lines = check(run, "--only", "templates", NOTIFICATION_TEMPLATE_DIR=str(mine))
+    assert lines["templates"]["ok"] is True
