@@ -27,6 +27,8 @@ result_expires = 3600
 task_publish_retry = False
 broker_connection_timeout = 0.2
 redis_socket_timeout = redis_socket_connect_timeout = 0.2
+#: `.delay()` subscribes to its result as well: by itself, Celery would try that again for 20 s.
+result_backend_transport_options = {"retry_policy": {"max_retries": 0}}
 if _over_redis:
     broker_transport = broker.ALIAS
     broker_transport_options = {
@@ -45,6 +47,7 @@ worker_only = {
     "broker_connection_timeout": 5,
     "redis_socket_timeout": 5,
     "redis_socket_connect_timeout": 5,
+    "result_backend_transport_options": {},
     "broker_transport_options": {
         "visibility_timeout": timing.VISIBILITY_TIMEOUT,
         "socket_timeout": 5,

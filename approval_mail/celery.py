@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -52,6 +53,8 @@ app.config_from_object(_config())
 def reconfigure() -> None:
     """Read celeryconfig.py anew, after the settings changed."""
     _forget_connections()
+    # An app keeps the result backend that it made first, one for each thread.
+    app._local, app._backend_cache = threading.local(), None
     app.config_from_object(_config())
 
 

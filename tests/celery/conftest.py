@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -129,8 +127,7 @@ def celery_setup_app(
     celery_setup_config: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Celery]:
     """This package's own app and hooks, with the nodes as they are reached from here."""
-    # An app keeps the result backend that it made first; and a node makes its app the current one when it restarts.
-    monkeypatch.setattr(app, "_local", threading.local())
+    # A node makes its app the current one when it restarts.
     monkeypatch.setattr(_state._tls, "current_app", app)
     hooks.configure(
         Settings(
@@ -155,18 +152,9 @@ def client(celery_broker: CeleryTestBroker) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def smtp(variant: str) -> Iterator[SMTPServer]:
-    with OpenSMTPServer() if variant == "docker" else SMTPServer() as server:
+    # A container comes from outside of this host's loopback.
+    with SMTPServer(host="0.0.0.0" if variant == "docker" else "127.0.0.1") as server:
         yield server
-
-
-class OpenSMTPServer(SMTPServer):
-    """Listens on every address of this host: a container comes from outside."""
-
-    def start(self) -> SMTPServer:
-        self._listener = socket.create_server(("0.0.0.0", self.port))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-        return self
 
 
 @pytest.fixture(scope="session")
