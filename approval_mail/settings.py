@@ -42,6 +42,10 @@ def _setting(name: str, parse: Callable[[str], Any], default: Any = None, *, sec
     return field(metadata=metadata, **more)
 
 
+#: What names begin with that are told to be misspelt; others may be anybody's.
+_FAMILIES = ("NOTIFICATION", "APPROVAL")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Every setting with its default; one row each, and `load` reads them all."""
@@ -218,7 +222,8 @@ class _Reader:
         accepted = {*known, *(f"{name}_FILE" for name in known)}
         for source, values in self._sources:
             for name in values:
-                if not name.startswith(("NOTIFICATION_", "APPROVAL_")) or name in accepted:
+                family = difflib.get_close_matches(name.partition("_")[0], _FAMILIES, n=1, cutoff=0.8)
+                if not family or name in accepted:
                     continue
                 close = difflib.get_close_matches(name, sorted(accepted), n=1, cutoff=0.8)
                 if close:

@@ -28,7 +28,11 @@ def prepare(conf: Any, **_: object) -> None:
     if faults:
         print(*(f"{fault}: mend celeryconfig.py" for fault in faults), sep="\n", file=sys.stderr)
         raise SystemExit(2)
-    # Before the pool forks, so that its processes share what is compiled here.
+
+
+@signals.celeryd_after_setup.connect
+def compile_templates(**_: object) -> None:
+    """Before the pool forks, so that its processes share what is compiled; once there is a log to tell faults in."""
     services.renderer().prepare()
 
 

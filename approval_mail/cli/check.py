@@ -75,7 +75,7 @@ def _ask(look: Callable[[], str]) -> tuple[bool, str, str]:
     except ChannelTrouble as trouble:
         return False, trouble.reason, trouble.next_step
     except StoreError as error:
-        return False, f"Redis cannot be used: {error}", "check REDIS_URL and that the server is running"
+        return False, f"Redis cannot be used ({error})", "check REDIS_URL and that the server is running"
 
 
 def _settings() -> str:

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from tests.acceptance.conftest import Start
+from tests.rig.leases import let_leases_run_out
 from tests.rig.programs import Program
 from tests.rig.redis_server import RedisServer
 from tests.rig.smtp_server import SMTPServer
@@ -20,12 +21,6 @@ from tests.rig.waiting import wait_for
 
 Emit = Callable[..., list[str]]
 Status = Callable[[], dict[str, int]]
-
-
-def let_leases_run_out(client: redis.Redis) -> None:
-    """What 45 seconds would do, by the store's clock."""
-    for event_id in client.zrange("approval_mail:{store}:claimed", 0, -1):
-        client.zadd("approval_mail:{store}:claimed", {event_id: 1}, xx=True)
 
 
 def test_the_four_events_become_four_mails(start: Start, emit: Emit, smtp: SMTPServer, status: Status) -> None:

@@ -13,6 +13,7 @@ from approval_mail.errors import InvalidEvent
 from approval_mail.store import EventStore
 from approval_mail.tasks import notify
 from tests.celery.nodes import STARTED
+from tests.rig.leases import let_leases_run_out
 from tests.rig.smtp_server import Connection, SMTPServer
 from tests.rig.waiting import wait_for
 
@@ -22,12 +23,6 @@ REQUEST = {"request_id": "abc12345", "user_id": "kim", "tool_name": "git_commit"
 def approve(request_id: str) -> None:
     """Record the kind of event that is mailed however late it is."""
     assert hooks.approval_approved(request_id=request_id, user_id="kim", tool_name="git_commit") == "accepted"
-
-
-def let_leases_run_out(client: redis.Redis) -> None:
-    """What 45 seconds would do, by the store's clock."""
-    for event_id in client.zrange("approval_mail:{store}:claimed", 0, -1):
-        client.zadd("approval_mail:{store}:claimed", {event_id: 1}, xx=True)
 
 
 def test_a_hooks_event_becomes_a_mail_and_the_workers_log_says_so(

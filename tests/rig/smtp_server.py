@@ -57,7 +57,7 @@ class Rule:
 
 @dataclass
 class SMTPServer:
-    """Listens on 127.0.0.1. Steps are banner, ehlo, starttls, auth, mail, rcpt, data, content, dot, quit, noop."""
+    """Listens on ``host``. Steps are banner, ehlo, starttls, auth, mail, rcpt, data, content, dot, quit, noop."""
 
     tls: ssl.SSLContext | None = None
     implicit_tls: bool = False
@@ -67,6 +67,7 @@ class SMTPServer:
     #: Access tokens by user.
     tokens: dict[str, str] = field(default_factory=dict)
     journal: Path | None = None
+    host: str = "127.0.0.1"
     port: int = 0
     mails: list[Mail] = field(default_factory=list)
     #: Every line that a client sent, data aside.
@@ -77,7 +78,7 @@ class SMTPServer:
     _rules: list[Rule] = field(default_factory=list)
 
     def start(self) -> SMTPServer:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener = socket.create_server((self.host, self.port))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
         return self
