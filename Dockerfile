@@ -23,4 +23,4 @@ ENV PATH=/opt/approval_mail/bin:$PATH \
 USER 10001
 WORKDIR /var/lib/approval_mail
 VOLUME /var/lib/approval_mail
-CMD ["celery", "-A", "approval_mail", "worker", "--loglevel=INFO"]
+CMD ["celery", "-A", "approval_mail", "worker", "-E", "--loglevel=INFO"]

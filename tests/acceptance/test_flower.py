@@ -23,6 +23,9 @@ from tests.rig.redis_server import RedisServer, free_port
 from tests.rig.smtp_server import SMTPServer
 from tests.rig.waiting import wait_for
 
+# One worker and one Flower for the whole file.
+pytestmark = pytest.mark.xdist_group("flower")
+
 LOGIN = "operator:flower-secret"
 #: What no page, answer, task message or result may show.
 SECRETS = (

@@ -352,6 +352,7 @@ def test_a_mail_loads_nothing_and_follows_dark_mode_and_narrow_screens(type_name
 def test_every_language_has_a_page_and_a_text_for_every_type(language: str) -> None:
     sources = a_renderer(language=language).sources()
     names = {"base.html", *(f"{name}.{end}" for name in TYPES for end in ("html", "txt"))}
+    assert sources.pop("style.css") == str(PACKAGED / "style.css"), "shared by all languages"
     assert set(sources) == names
     folder = PACKAGED if language == "ko" else PACKAGED / language
     assert all(Path(path) == folder / name for name, path in sources.items())

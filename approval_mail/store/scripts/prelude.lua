@@ -51,7 +51,7 @@ local MAX_TRACE = 1000
 local function note(id, state, recipient, reason, code, attempt)
   local key = trace_key(id)
   local row = cjson.encode({state, recipient or '', reason or '', code or '', attempt or ''})
-  local last = redis.call('LINDEX', key, -1)
+  local last = state == 'deferred' and redis.call('LINDEX', key, -1)
   if last and string.match(last, ' (.*)') == row then return end
   if redis.call('RPUSH', key, string.format('%d %s', now, row)) > MAX_TRACE then redis.call('LPOP', key) end
 end
