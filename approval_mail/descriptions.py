@@ -6,6 +6,7 @@ type, the first eight characters of its request id, and the tool's name.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,15 +38,16 @@ def of_events(first: str, count: int) -> str:
 def _notify(event_type: str, data: Mapping[str, Any]) -> str:
     if event_type not in EVENT_TYPES:
         return ""
-    return of_event(event_type, str(data.get("request_id", "")), str(data.get("tool_name", "")))
+    return of_event(event_type, _name(data.get("request_id")), _name(data.get("tool_name")))
+
+
+def _name(value: object) -> str:
+    """A field that is a name as hooks take them; what else stands there may hold anything."""
+    return str(value) if isinstance(value, (str, int, uuid.UUID)) else ""
 
 
 def _gather(*, by_beat: bool = False, due: int = 0) -> str:
     return "by beat" if by_beat else "woken"
-
-
-def _send_batch(token: str, event_ids: Sequence[str], about: str = "") -> str:
-    return about
 
 
 def _conclude(outcomes: object, started: float = 0, batches: int = 0) -> str:
@@ -55,6 +57,5 @@ def _conclude(outcomes: object, started: float = 0, batches: int = 0) -> str:
 _DESCRIBE: Mapping[str, Callable[..., str]] = {
     "approval_mail.notify": _notify,
     "approval_mail.gather": _gather,
-    "approval_mail.send_batch": _send_batch,
     "approval_mail.conclude": _conclude,
 }

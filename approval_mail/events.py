@@ -90,7 +90,7 @@ class ApprovalEvent:
         responder_id, reason, email_to (a comma separated text or a list) and any further JSON
         values. ``localise`` makes a naive datetime aware. Raises InvalidEvent naming the field.
         """
-        if type_name not in EVENT_TYPES:
+        if not isinstance(type_name, str) or type_name not in EVENT_TYPES:
             raise InvalidEvent(
                 "type",
                 f"event type {type_name!r} is unknown; use one of: {', '.join(EVENT_TYPES)}",

@@ -40,8 +40,9 @@ class Fields:
 
     def __init__(self, type_name: str, data: Mapping[str, Any], localise: Callable[[datetime], datetime]) -> None:
         if not isinstance(data, Mapping):
+            seen = _seen(data)
             raise InvalidEvent(
-                "data", f"{type_name}: the data is {_seen(data)}; pass a dict with request_id, user_id, tool_name"
+                "data", f"{type_name}: the data is {seen}; pass a dict with request_id, user_id, tool_name", seen
             )
         self._type = type_name
         self._data = data

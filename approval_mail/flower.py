@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,32 @@ def preset(options: Any, folder: Path) -> None:
     """Set PRESETS in Flower's ``options``, with its database in ``folder``; what it is told later goes before them."""
     for name, value in PRESETS.items():
         setattr(options, name, value)
-    options.db = str(folder / "flower")
-    login = os.environ.get("FLOWER_BASIC_AUTH_FILE")
-    if login:
-        options.basic_auth = [_login(Path(login))]
-    options.add_parse_callback(lambda: _prepare(options))
+    options.db = str(folder / "flower" / "tasks")
+    runs = itertools.count()
+    options.add_parse_callback(lambda: _prepare(options, first=next(runs) == 0))
+
+
+def _prepare(options: Any, *, first: bool) -> None:
+    """Run once every option is known; ends the program where Flower would be open to everyone."""
+    if first and Path(options.conf).exists():
+        return  # Flower reads its configuration file next, and runs this again.
+    # An empty FLOWER_BASIC_AUTH is unset; Flower would take it for a login that is empty.
+    options.basic_auth = [login for login in options.basic_auth or () if login]
+    file = os.environ.get("FLOWER_BASIC_AUTH_FILE")
+    if file and not options.basic_auth:
+        options.basic_auth = [_login(Path(file))]
+    if not all(all(login.partition(":")) for login in options.basic_auth):
+        raise _refusal("a login of Flower's is not user:password: mend FLOWER_BASIC_AUTH or --basic-auth")
+    if not (_is_loopback(options.address) or options.unix_socket or options.basic_auth or options.auth):
+        raise _refusal(
+            f"Flower on {options.address or 'every address'} would show everyone who asks for what: "
+            "set FLOWER_BASIC_AUTH_FILE to a file with user:password, or keep it on 127.0.0.1"
+        )
+    if options.persistent:
+        try:
+            Path(options.db).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise _refusal(f"Flower cannot keep its tasks in {options.db} ({error.strerror}): set FLOWER_DB") from error
 
 
 def _login(path: Path) -> str:
@@ -41,27 +63,16 @@ def _login(path: Path) -> str:
         text = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise _refusal(f"FLOWER_BASIC_AUTH_FILE={path} cannot be read: {error}") from error
-    if not all(text.partition(":")):
-        raise _refusal(f"FLOWER_BASIC_AUTH_FILE={path} does not hold user:password")
+    if not all(text.partition(":")) or not text.isprintable():
+        raise _refusal(f"FLOWER_BASIC_AUTH_FILE={path} does not hold user:password on one line")
     return text
-
-
-def _prepare(options: Any) -> None:
-    """Run once every option is known."""
-    if not (_is_loopback(options.address) or options.unix_socket or options.basic_auth or options.auth):
-        raise _refusal(
-            f"Flower on {options.address or 'every address'} would show everyone who asks for what: "
-            "set FLOWER_BASIC_AUTH_FILE to a file with user:password, or keep it on 127.0.0.1"
-        )
-    if options.persistent:
-        Path(options.db).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def _is_loopback(address: str) -> bool:
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
-        return address == "localhost"
+        return address.lower() == "localhost"
 
 
 def _refusal(sentence: str) -> SystemExit:

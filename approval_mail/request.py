@@ -12,12 +12,14 @@ from approval_mail.descriptions import describe
 class DescribedRequest(Request):  # type: ignore[misc]  # Celery has no types
     """Describes its arguments in events (what Flower shows), in answers to ``celery inspect``, and in logs.
 
-    Done here rather than by whoever sends, so that a task sent by any Celery client is described.
+    Done here rather than by whoever sends, so that a task sent by any Celery client is described. A header
+    ``about``, which retries keep, describes what arguments that are mere ids do not tell.
     """
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
-        self._argsrepr = self._request_dict["argsrepr"] = describe(self.name, self._args, self._kwargs)
+        about = self._request_dict.get("about") or describe(self.name, self._args, self._kwargs)
+        self._argsrepr = self._request_dict["argsrepr"] = about
         self._kwargsrepr = self._request_dict["kwargsrepr"] = ""
 
     def info(self, safe: bool = False) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from approval_mail import batching, gathering, services, timing
 from approval_mail.celery import app, wake_gather
 from approval_mail.delivery import Summary
+from approval_mail.descriptions import describe
 from approval_mail.errors import InvalidEvent, TryAgain
 from approval_mail.store import Claim, StoreError, WakeUp
 
@@ -29,6 +30,11 @@ class DescribedTask(Task):  # type: ignore[misc]  # Celery has no types
     """Shows what its arguments are about in place of the arguments."""
 
     Request = "approval_mail.request:DescribedRequest"
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
+        """Describe the arguments in the message's headers as well, which Celery can publish as an event."""
+        options |= {"argsrepr": describe(self.name, args or (), kwargs or {}), "kwargsrepr": ""}
+        return super().apply_async(args, kwargs, *more, **options)
 
 
 @app.task(
@@ -56,7 +62,9 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
         return
     batches = sum(batching.count(len(claim.event_ids), settings.batch_size) for claim in claims)
     header = [
-        send_batch.s(claim.token, claim.event_ids, claim.about).set(priority=_FIRST if claim.urgent else _LATER)
+        send_batch.s(claim.token, claim.event_ids).set(
+            priority=_FIRST if claim.urgent else _LATER, headers={"about": claim.about}
+        )
         for claim in claims
     ]
     chord(header)(conclude.s(started, batches))
@@ -76,11 +84,8 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
     soft_time_limit=timing.SOFT_TIME_LIMIT,
     time_limit=timing.HARD_TIME_LIMIT,
 )
-def send_batch(self: Task, token: str, event_ids: list[str], about: str = "") -> dict[str, int]:
-    """Send one claim over one SMTP session; answers what became of its mails.
-
-    ``about`` describes the claim to whoever watches tasks.
-    """
+def send_batch(self: Task, token: str, event_ids: list[str]) -> dict[str, int]:
+    """Send one claim over one SMTP session; answers what became of its mails."""
     claim = Claim(token, tuple(event_ids))
     try:
         outcome = services.delivery().send(claim, attempt=self.request.retries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from approval_mail import __version__
 from approval_mail.cli import check, dead, demo, emit, inbox, preview, send_test, spool, status, templates, trace
-from approval_mail.errors import InvalidEvent, InvalidSettings
+from approval_mail.errors import InvalidEvent, InvalidRecord, InvalidSettings
 from approval_mail.store import StoreError
 
 
@@ -25,6 +26,17 @@ class _Program(click.Group):
         except InvalidEvent as error:
             click.echo(str(error), err=True)
             ctx.exit(2)
+        except InvalidRecord as error:
+            click.echo(str(error), err=True)
+            ctx.exit(1)
+        except UnicodeEncodeError as error:
+            click.echo(f"this terminal's encoding, {error.encoding}, cannot show all of it: use UTF-8", err=True)
+            ctx.exit(1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # Click knows what to do: whoever read the output has gone.
+            click.echo(f"{error.filename or 'the output'}: {error.strerror or error}", err=True)
+            ctx.exit(1)
         except StoreError as error:
             click.echo(f"Redis cannot be used ({error}): check REDIS_URL and that the server is running", err=True)
             ctx.exit(1)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import click
 
 from approval_mail import services
 from approval_mail.cli.output import as_json_option, row
-from approval_mail.store import Change
+from approval_mail.store import MAX_TRACE, Change
+
+#: Request ids that are named where one was meant.
+_SHOWN = 10
 
 
 @click.command("trace")
@@ -27,6 +31,9 @@ def command(request_id: str, as_json: bool) -> None:
         return
     for line in _lines(changes):
         click.echo(line)
+    for event_id, count in Counter(change.event_id for change in changes).items():
+        if count > MAX_TRACE:
+            click.echo(f"{event_id} has changed more often: the first changes are forgotten", err=True)
 
 
 def _whole(text: str) -> str:
@@ -35,7 +42,8 @@ def _whole(text: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        click.echo(f"{text} begins several request ids, give more of yours: {', '.join(found)}", err=True)
+        shown = ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+        click.echo(f"{text!r} begins several request ids, give more of yours: {shown}", err=True)
     elif any(spooled.event.request_id.startswith(text) for spooled in services.spool().events()):
         click.echo(f"{text} waits on this host's disk alone: see approval-mail spool list", err=True)
     else:

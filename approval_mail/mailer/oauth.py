@@ -7,6 +7,7 @@ shell or a talkative HTTP client writes the token there as well.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import selectors
@@ -46,6 +47,8 @@ def read_token(channel: Channel) -> str:
 
 def _from_file(channel: Channel, path: Path) -> bytes:
     try:
+        if path.is_fifo():  # It would be waited for.
+            raise OSError(errno.EINVAL, "it is a pipe")
         with path.open("rb") as file:
             return file.read(_MOST + 1)
     except OSError as error:

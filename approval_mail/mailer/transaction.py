@@ -6,7 +6,6 @@ import contextlib
 import re
 import smtplib
 import ssl
-import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -220,7 +219,7 @@ class Connection:
         """Run one step under its total deadline; raises Lost when the connection fails in it."""
         self.before_step()
         seconds = timeout or self._channel.timeout
-        self._wire.deadline = time.monotonic() + seconds
+        self._wire.begin_step(seconds)
         try:
             return act()
         except smtplib.SMTPResponseException as error:

@@ -13,8 +13,12 @@ from typing import Any
 
 from approval_mail.mailer.trouble import Refused
 
-#: What a secret in a reply would be part of.
-_WORD = re.compile(rb"[\w.~+/=-]{8,}")
+#: What a part of a secret in a reply would be, or be part of.
+_WORD = re.compile(rb"[\w.~+/-]{8,}=*")
+#: Bytes. A shorter secret may well be a word of the server's own.
+_SHORT_SECRET = 3
+#: Bytes of one reply. A server that offers everything says less than a tenth of it.
+_MAX_REPLY = 65_536
 
 
 class Wire(smtplib.SMTP):
@@ -24,6 +28,8 @@ class Wire(smtplib.SMTP):
         super().__init__(local_hostname=_local_name())
         #: By time.monotonic().
         self.deadline = 0.0
+        #: Bytes since the step began.
+        self.received = 0
         self.secured = False
         #: Read only what is there already.
         self.peeking = False
@@ -31,6 +37,10 @@ class Wire(smtplib.SMTP):
         self.ended = False
         #: What the login shows to the server and to nobody else, in each form that is sent.
         self._secrets: tuple[bytes, ...] = ()
+
+    def begin_step(self, seconds: float) -> None:
+        """Give the next step so many seconds, all that it does together."""
+        self.deadline, self.received = time.monotonic() + seconds, 0
 
     def remaining(self) -> float:
         left = self.deadline - time.monotonic()
@@ -119,6 +129,9 @@ class Wire(smtplib.SMTP):
     def getreply(self) -> tuple[int, bytes]:
         """A reply without the login's secrets: some servers repeat a line that they refuse, or its beginning."""
         code, text = super().getreply()
+        for secret in self._secrets:
+            if len(secret) > _SHORT_SECRET:
+                text = text.replace(secret, b"****")
         return code, _WORD.sub(self._masked, text)
 
     def _masked(self, word: re.Match[bytes]) -> bytes:
@@ -156,6 +169,9 @@ class _TimedReader(io.RawIOBase):
         except BlockingIOError:
             return None
         self._wire.ended = count == 0
+        self._wire.received += count
+        if self._wire.received > _MAX_REPLY:
+            raise OSError("the server's reply has no end")
         return count
 
 

@@ -60,6 +60,7 @@ def _client(url: str, *, timeout: float, retry: Retry, **more: Any) -> redis.Red
     return redis.Redis.from_url(
         url,
         decode_responses=True,
+        encoding_errors="replace",  # A damaged record is buried; what raised would show it to everyone.
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         retry=copy.deepcopy(retry),  # It keeps the state of its back-off.

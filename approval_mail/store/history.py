@@ -10,11 +10,14 @@ from typing import Any
 
 import redis
 
+from approval_mail.errors import InvalidRecord
 from approval_mail.events import EVENT_TYPES
 from approval_mail.store.values import Change, DeadMail
 
 #: Keys that Redis looks at in one go while a short request id is searched for.
 _SCAN = 10_000
+#: Lines kept of one event, as in prelude.lua.
+MAX_TRACE = 1_000
 #: Characters that mean something in a pattern of SCAN.
 _PATTERN = re.compile(r"([*?\[\]\\^-])")
 
@@ -56,7 +59,10 @@ class History:
         return sorted({key.removeprefix(prefix).rpartition(":")[0] for key in keys})
 
     def trace(self, request_id: str) -> list[Change]:
-        """Every change of state of a request's events and their mails, oldest first."""
+        """Every change of state of a request's events and their mails, oldest first; raises InvalidRecord.
+
+        Of an event with more than MAX_TRACE of them the first are forgotten.
+        """
         changes = [change for event_id in _event_ids(request_id) for change in self._trace(event_id)]
         return sorted(changes, key=lambda change: change.at)
 
@@ -74,18 +80,21 @@ def _event_ids(request_id: str) -> list[str]:
 
 
 def _change(event_id: str, row: str) -> Change:
-    """One line of prelude.lua's ``note``."""
+    """One line of prelude.lua's ``note``; raises InvalidRecord."""
     milliseconds, _, rest = row.partition(" ")
-    state, recipient, reason, code, attempt = json.loads(rest)
-    return Change(
-        at=moment(int(milliseconds)),
-        event_id=event_id,
-        recipient=recipient,
-        state=state,
-        reason=reason,
-        code=int(code) if code else None,
-        attempt=int(attempt) if attempt else None,
-    )
+    try:
+        state, recipient, reason, code, attempt = json.loads(rest)
+        return Change(
+            at=moment(int(milliseconds)),
+            event_id=event_id,
+            recipient=recipient,
+            state=state,
+            reason=reason,
+            code=int(code) if code else None,
+            attempt=int(attempt) if attempt else None,
+        )
+    except (ValueError, TypeError) as error:
+        raise InvalidRecord(f"a line of the trace of {event_id} is damaged: {error}") from error
 
 
 def _mail(text: str) -> dict[str, Any]:

@@ -409,3 +409,18 @@ def test_templates_are_copied_to_begin_with_and_listed_where_they_are_taken_from
     assert str(mine) not in run("templates", "list").stdout
     _, lines = check(run, "--only", "templates", NOTIFICATION_TEMPLATE_DIR=str(mine))
     assert lines["templates"]["ok"] is True
+
+
+def test_what_the_machine_refuses_is_one_sentence(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for command in (
+        ("preview", "approval_requested", "--out", "/dev/null/mail.html"),
+        ("templates", "copy", str(tmp_path / "file" / "below")),
+    ):
+        done = run(*command)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert "Not a directory" in done.stderr
+    latin = run("preview", "approval_requested", "--text", PYTHONIOENCODING="latin-1")
+    assert latin.returncode == 1
+    assert latin.stderr == "this terminal's encoding, latin-1, cannot show all of it: use UTF-8\n"

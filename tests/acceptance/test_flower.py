@@ -23,9 +23,6 @@ from tests.rig.redis_server import RedisServer, free_port
 from tests.rig.smtp_server import SMTPServer
 from tests.rig.waiting import wait_for
 
-# One worker and one Flower for the whole file.
-pytestmark = pytest.mark.xdist_group("flower")
-
 LOGIN = "operator:flower-secret"
 #: What no page, answer, task message or result may show.
 SECRETS = (
@@ -206,6 +203,9 @@ def test_a_browser_shows_the_rows(running: Running, tmp_path: Path) -> None:
     ("changes", "says"),
     [
         ({"FLOWER_ADDRESS": "0.0.0.0"}, "set FLOWER_BASIC_AUTH_FILE to a file with user:password"),
+        ({"FLOWER_ADDRESS": "::", "FLOWER_BASIC_AUTH": ""}, "set FLOWER_BASIC_AUTH_FILE to a file with user:password"),
+        ({"FLOWER_BASIC_AUTH": "operator"}, "a login of Flower's is not user:password"),
+        ({"XDG_STATE_HOME": "/dev/null"}, "Flower cannot keep its tasks in /dev/null/approval_mail/flower/tasks"),
         ({"FLOWER_BASIC_AUTH_FILE": "nowhere"}, "FLOWER_BASIC_AUTH_FILE=nowhere cannot be read"),
         ({"FLOWER_BASIC_AUTH_FILE": "half"}, "FLOWER_BASIC_AUTH_FILE=half does not hold user:password"),
     ],
@@ -214,11 +214,23 @@ def test_flower_does_not_start_open_to_everyone(
     settings: dict[str, str], tmp_path: Path, changes: dict[str, str], says: str
 ) -> None:
     (tmp_path / "half").write_text("operator\n")
-    settings = {**settings, **changes, "XDG_STATE_HOME": str(tmp_path / "state")}
+    settings = {**settings, "XDG_STATE_HOME": str(tmp_path / "state"), **changes}
     flower = Program.celery("flower", f"--port={free_port()}", folder=tmp_path, settings=settings)
     assert flower.process.wait(30) == 2
     assert says in flower.output()
     assert "Traceback" not in flower.output()
+
+
+def test_a_login_in_flowers_own_configuration_file_counts(settings: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "flowerconfig.py").write_text("basic_auth = ['operator:password']\naddress = '0.0.0.0'\n")
+    settings = {**settings, "XDG_STATE_HOME": str(tmp_path / "state"), "FLOWER_BASIC_AUTH": ""}
+    port = free_port()
+    flower = Program.celery("flower", f"--port={port}", folder=tmp_path, settings=settings)
+    flower.wait_for_line("Connected to")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/tasks")
+    assert (tmp_path / "state" / "approval_mail" / "flower").stat().st_mode & 0o077 == 0
+    flower.kill()
 
 
 def test_flower_remembers_its_tasks_across_a_restart(settings: dict[str, str], tmp_path: Path) -> None:

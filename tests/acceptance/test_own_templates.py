@@ -20,9 +20,6 @@ from tests.rig.redis_server import RedisServer
 from tests.rig.smtp_server import SMTPServer
 from tests.rig.waiting import wait_for
 
-# One worker for the whole file.
-pytestmark = pytest.mark.xdist_group("own-templates")
-
 LOGO = '<img src="https://company.example/logo.png" alt="Company Logo" style="height: 40px;">'
 numbers = itertools.count(1)
 

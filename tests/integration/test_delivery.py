@@ -328,6 +328,13 @@ def test_a_corrupt_record_is_dead_and_its_neighbours_are_sent(rig: Rig, client: 
     assert next(rig.store.history.dead()).phase == "record"
 
 
+def test_a_record_that_is_no_text_is_dead_and_its_neighbours_are_sent(rig: Rig, client: redis.Redis) -> None:
+    for n in range(3):
+        record(rig.store, event(f"r{n}"))
+    client.hset("approval_mail:{store}:event:r1:approval_requested", "record", b"\xff{")
+    assert rig.send() == {"sent": 2, "deferred": 0, "dead": 1, "suppressed": 0}
+
+
 def test_a_mail_that_cannot_be_rendered_is_dead_and_its_neighbours_are_sent(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, smtp: SMTPServer
 ) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from itertools import pairwise
 
+import pytest
 import redis
 
+from approval_mail.errors import InvalidRecord
 from approval_mail.store import EventStore
 from tests.integration.test_store import BUSY, REFUSED, SENT, UNKNOWN, claim, event, lapse, record, send
 
@@ -93,17 +95,18 @@ def test_what_an_operator_did_to_a_dead_mail_is_told(store: EventStore) -> None:
         ("dead", "op@example.com", "550 no such user"),
         ("suppressed", "op@example.com", "discarded by an operator"),
     ]
+    assert rows(store)[-1][3:] == (None, None), "nothing was tried"
 
 
 def test_a_held_channel_is_told_once_however_long_it_lasts(store: EventStore, client: redis.Redis) -> None:
     record(store, event())
-    store.hold(reason="smtp:25: connect failed", next_step="start it")
-    for _ in range(5):
+    for minute in range(5):
+        store.hold(reason=f"smtp:25: auth was refused: 535 (session {minute})", next_step="mend it")
         store.postpone()
         client.zadd("approval_mail:{store}:pending", {"r1:approval_requested": 1})
     store.unhold()
     assert rows(store)[1:] == [
-        ("deferred", "", "smtp:25: connect failed", None, None),
+        ("deferred", "", "smtp:25: auth was refused: 535 (session 0)", None, None),
         ("pending", "", "the channel works again", None, None),
     ]
 
@@ -144,3 +147,10 @@ def test_a_request_is_found_by_the_beginning_of_its_id(store: EventStore) -> Non
     assert store.history.requests("abc") == ["abc"], "a whole id goes before those that begin with it"
     assert store.history.requests("x*") == ["x*z:1"], "nothing in it is a pattern"
     assert store.history.requests("nobody") == []
+
+
+def test_a_damaged_line_is_named(store: EventStore, client: redis.Redis) -> None:
+    record(store, event())
+    client.rpush("approval_mail:{store}:trace:r1:approval_requested", "no line")
+    with pytest.raises(InvalidRecord, match="a line of the trace of r1:approval_requested is damaged"):
+        store.history.trace("r1")

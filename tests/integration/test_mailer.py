@@ -228,6 +228,16 @@ def test_a_server_that_drips_meets_the_total_deadline(smtp: SMTPServer) -> None:
     assert time.monotonic() - started < 2
 
 
+def test_a_reply_without_end_is_cut_off_before_it_fills_the_memory(smtp: SMTPServer) -> None:
+    def flood(connection: Connection) -> None:
+        for _ in range(10_000):
+            connection.say("250-never ending " + "x" * 400)
+
+    smtp.on("rcpt", act=flood, times=1)
+    reply = send(smtp)
+    assert (reply.state, reply.phase, reply.reason) == ("failed", "rcpt", "the server's reply has no end")
+
+
 def test_a_server_that_never_greets_is_channel_trouble(smtp: SMTPServer) -> None:
     smtp.on("banner", act=lambda _: time.sleep(1))
     found = trouble(smtp, timeout=0.2)

@@ -464,3 +464,22 @@ def test_what_a_command_says_on_standard_error_does_not_reach_our_own(
 ) -> None:
     trouble(server, token_command=shell(f"echo {TOKEN} >&2; exit 1"))
     assert TOKEN not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("password", ["Hunter2!SECRET", "SECRET#a@b", "S3cret"])
+@pytest.mark.parametrize("form", ["password={}", "token={}", "<{}>", "PLAIN/{}", "{}."])
+def test_a_password_is_masked_in_whatever_form_a_server_repeats_it(
+    server: SMTPServer, password: str, form: str
+) -> None:
+    server.users["me@example.com"] = password
+    server.on("auth", f"535 5.7.8 refused: {form.format(password)}")
+    found = trouble(server, password=password)
+    assert "535 5.7.8 refused" in found.reason
+    assert password not in found.reason
+    assert "SECRET" not in found.reason
+
+
+def test_a_pipe_in_the_files_place_is_not_waited_for(server: SMTPServer, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    found = trouble(server, token_file=tmp_path / "pipe")
+    assert "cannot be read: it is a pipe" in found.reason

@@ -21,7 +21,12 @@ DATA = {"request_id": "abc12345-6789", "tool_name": "git_commit", "user_id": "ki
         ("notify", ["approval_approved", {"tool_name": "a\nb\u202e" + "c" * 500}], {}, None),
         ("gather", [], {"by_beat": True}, "by beat"),
         ("gather", [], {"due": 17}, "woken"),
-        ("send_batch", ["token", ["r1:approval_requested"], "approval_requested r1 git_commit"], {}, None),
+        (
+            "notify",
+            ["approval_approved", {"tool_name": {"key": "secret"}, "request_id": ["secret"]}],
+            {},
+            "approval_approved",
+        ),
         ("conclude", [[{"sent": 1}], 1.0, 3], {}, "3 batches"),
         ("conclude", [{"sent": 1}, 1.0, 1], {}, "1 batch"),
     ],
@@ -44,6 +49,7 @@ def test_a_call_is_described_by_what_it_is_about(
         ("approval_mail.notify", ["approval_requested", "secret"]),
         ("approval_mail.notify", ["approval_requested", {}, "secret"]),
         ("approval_mail.notify", [["secret"], {}]),
+        ("approval_mail.send_batch", ["token", ["secret"]]),
         ("celery.chord", ["secret"]),
     ],
 )

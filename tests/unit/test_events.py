@@ -195,6 +195,15 @@ def test_senders(text: str, parts: tuple[str, str] | None) -> None:
     assert split_sender(text) == parts
 
 
+@pytest.mark.parametrize("data", ["secret", ["secret"], None, 7])
+def test_data_and_types_of_any_kind_are_refused_and_masked(data: object) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        ApprovalEvent.from_dict("approval_requested", data, now=NOW, localise=lambda naive: naive)  # type: ignore[arg-type]
+    assert "secret" not in str(caught.value.masked())
+    with pytest.raises(InvalidEvent, match="is unknown"):
+        ApprovalEvent.from_dict(data, {}, now=NOW, localise=lambda naive: naive)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

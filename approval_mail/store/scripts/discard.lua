@@ -5,7 +5,7 @@ for recipient, mail in pairs(mails_of(id)) do
   if mail.s == 'dead' then
     mail.s, mail.r = 'suppressed', ARGV[3]
     save_mail(id, recipient, mail)
-    note_mail(id, recipient, mail)
+    note(id, mail.s, recipient, mail.r)
     discarded = discarded + 1
   end
 end

@@ -46,13 +46,14 @@ local function mails_of(id)
 end
 
 -- One more line of what happened to an event or to one mail of it: the time, then a JSON list of state, recipient,
--- reason, SMTP code and attempt, each '' where there is none. What a held channel does every minute is noted once.
+-- reason, SMTP code and attempt, each '' where there is none. A held channel defers what waits for it every minute,
+-- perhaps each time in other words of the server's: that is noted once.
 local MAX_TRACE = 1000
 local function note(id, state, recipient, reason, code, attempt)
   local key = trace_key(id)
   local row = cjson.encode({state, recipient or '', reason or '', code or '', attempt or ''})
   local last = state == 'deferred' and redis.call('LINDEX', key, -1)
-  if last and string.match(last, ' (.*)') == row then return end
+  if last and string.match(last, '^%d+ %["deferred"') then return end
   if redis.call('RPUSH', key, string.format('%d %s', now, row)) > MAX_TRACE then redis.call('LPOP', key) end
 end
 
@@ -110,7 +111,7 @@ local function close_open_mails(id, state, code, phase, reason, history)
     if mail.s == 'open' then
       mail.s, mail.c, mail.p, mail.r = state, code, phase, reason
       save_mail(id, recipient, mail)
-      note_mail(id, recipient, mail)
+      note(id, state, recipient, reason, code)
       tally(token, state)
       closed[#closed + 1] = recipient
     end
