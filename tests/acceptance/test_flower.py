@@ -34,24 +34,34 @@ SECRETS = (
     "flower-secret",
     "somebody@example.com",
 )
-EVENTS = """
+HOST = """
 from approval_mail import hooks
 from approval_mail.celery import app
 from approval_mail.tasks import notify
 
 hidden = {"email_to": "secret-address@example.com", "arguments": {"key": "secret argument"}}
 names = {"request_id": "abc12345-6789", "user_id": "kim", "tool_name": "git_commit"}
-hooks.approval_requested(**names, **hidden)
+"""
+ASK = HOST + "hooks.approval_requested(**names, **hidden)"
+ANSWER = (
+    HOST
+    + """
 names["request_id"] = "abc12345-another"
-notify.delay("approval_rejected", {**names, **hidden, "reason": "secret reason"}).get(timeout=20)
+notify.delay("approval_rejected", {**names, **hidden, "reason": "secret reason"}).get(timeout=60)
 # As a client that has only Celery sends it, and with a field that is refused.
 broken = {**names, "reason": "secret reason", "email_to": "broken@@example.com"}
-result = app.send_task("approval_mail.notify", args=["approval_approved", broken])
 try:
-    result.get(timeout=20)
+    app.send_task("approval_mail.notify", args=["approval_approved", broken]).get(timeout=60)
 except Exception as error:
     print(error)
 """
+)
+
+
+def run(code: str, folder: Path, settings: dict[str, str]) -> str:
+    """Run a host's program; answers what it printed."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, check=True).stdout
 
 
 @dataclass
@@ -98,11 +108,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     try:
         worker.ready()
         flower.wait_for_line("Connected to redis://")
-        done = subprocess.run(
-            [sys.executable, "-c", EVENTS], cwd=folder, env=settings, capture_output=True, text=True, check=True
-        )
-        found = Running(f"http://127.0.0.1:{port}", server, worker, flower, done.stdout)
-        wait_for(lambda: len(smtp.mails) == 2, saying="both mails")
+        # One after the other, so that each is a batch of its own.
+        run(ASK, folder, settings)
+        wait_for(lambda: len(smtp.mails) == 1, saying="the first mail")
+        told = run(ANSWER, folder, settings)
+        wait_for(lambda: len(smtp.mails) == 2, saying="the second mail")
+        found = Running(f"http://127.0.0.1:{port}", server, worker, flower, told)
         wait_for(lambda: sum(row["name"] == "approval_mail.conclude" for row in found.tasks()) == 2)
         yield found
     finally:
@@ -161,9 +172,7 @@ def test_what_a_worker_is_doing_is_told_without_arguments(
     """Flower's page of a worker shows what ``celery inspect`` answers: here of a task that is under way."""
     smtp.slowness = 3
     worker = Program.celery("worker", "--without-mingle", folder=tmp_path, settings=settings).ready()
-    subprocess.run(
-        [sys.executable, "-c", EVENTS.partition("notify.delay")[0]], cwd=tmp_path, env=settings, check=True
-    )  # fmt: skip
+    run(ASK, tmp_path, settings)
     wait_for(lambda: any(command.startswith("DATA") or command == "data" for command in smtp.commands))
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "approval_mail", "inspect", "active", "--json"],
