@@ -18,7 +18,7 @@ from approval_mail.errors import SpoolUnavailable
 from approval_mail.events import ApprovalEvent
 from approval_mail.settings import Loaded
 from approval_mail.spool import Spool, Spooled
-from approval_mail.store import EventStore, Recorded, WakeUp
+from approval_mail.store import EventStore, Recorded, StoreError, WakeUp
 
 logger = logging.getLogger(__name__)
 
@@ -131,9 +131,8 @@ class Recorder:
         if not self._out_of_reach:
             self._out_of_reach = True
             logger.error(
-                "Redis cannot be used (%s: %s): events are spooled in %s; check REDIS_URL and the server",
-                type(error).__name__,
-                error,
+                "Redis cannot be used (%s): events are spooled in %s; check REDIS_URL and the server",
+                error if isinstance(error, StoreError) else f"{type(error).__name__}: {error}",
                 self._spool.folder,
             )
 

@@ -4,7 +4,7 @@
     uvicorn examples.fastapi_app:app
 
 Settings: the environment or .env, see .env.example. The mails are sent by `celery -A approval_mail worker`.
-Callers name themselves here: take user and responder from your login.
+Callers name themselves here: take user and responder from your login, where nobody has two names.
 """
 
 import os
@@ -32,15 +32,16 @@ def ask(tool: str, user: Text, arguments: Annotated[dict[str, Any], Body()]) -> 
         hooks.approval_requested(**told, expires_at=now + PATIENCE, arguments=arguments)
     except hooks.InvalidEvent as error:  # No user, say, or too many arguments for a mail; nothing else is raised.
         raise HTTPException(422, str(error)) from error
-    requests[told["request_id"]] = {"status": "pending", "expires_at": now + PATIENCE, "told": told}
+    requests[told["request_id"]] = {"status": "pending", "expires_at": now + PATIENCE, "told": told, "user": user}
     return {"request_id": told["request_id"]}
 
 
 @app.post("/requests/{request_id}/{answer}")
 def decide(request_id: str, answer: Literal["approve", "reject"], responder: Text, reason: Text) -> dict[str, str]:
     status = look(request_id)["status"]
-    told = requests[request_id].pop("told", None)  # Of two answers at the same moment one gets it, and counts.
-    if told is None:
+    if responder.strip() in ("", requests[request_id]["user"].strip()):
+        raise HTTPException(403, "someone else has to decide")
+    if (told := requests[request_id].pop("told", None)) is None:  # Of two answers at once one gets it, and counts.
         raise HTTPException(409, status)
     requests[request_id]["status"] = "approved" if answer == "approve" else "rejected"
     tell = hooks.approval_approved if answer == "approve" else hooks.approval_rejected
@@ -50,8 +51,7 @@ def decide(request_id: str, answer: Literal["approve", "reject"], responder: Tex
 
 @app.get("/requests/{request_id}")
 def look(request_id: str) -> dict[str, str]:
-    request = requests.get(request_id)
-    if request is None:
+    if (request := requests.get(request_id)) is None:
         raise HTTPException(404, "unknown request")
     if datetime.now(timezone.utc) >= request["expires_at"] and (told := request.pop("told", None)):
         request["status"] = "expired"

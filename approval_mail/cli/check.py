@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,12 +18,14 @@ import tenacity
 
 from approval_mail import services
 from approval_mail.celery import consumers
-from approval_mail.cli.output import as_json_option, row
+from approval_mail.cli.output import as_json_option, plural, row
 from approval_mail.cli.sample import sample
 from approval_mail.errors import ApprovalMailError, ChannelTrouble, InvalidSettings
 from approval_mail.events import EVENT_TYPES
 from approval_mail.store import StoreError
 
+#: Where the details of a line begin.
+_INDENT = " " * 25
 #: Seconds between two looks while `--wait` lasts.
 _LOOK_AGAIN = 1.0
 #: Seconds. A beat that has gathered within this, or within three of its rounds, is alive.
@@ -149,7 +153,7 @@ def _smtp() -> str:
     if refusals:
         said = "; ".join(f"{address}: {reply}" for address, reply in refusals.items())
         raise _Trouble(f"{mailer.channel} would not take a mail: {said}", "mend EMAIL_FROM, EMAIL_TO or the server")
-    return f"{mailer.channel} would take mails for {len(settings.email_to)} recipients{_held()}"
+    return f"{mailer.channel} would take mails for {plural(len(settings.email_to), 'recipient')}{_held()}"
 
 
 def _held() -> str:
@@ -172,7 +176,7 @@ _CHECKS: dict[str, Callable[[], str]] = {
 }
 
 
-@click.command("check")
+@click.command("check", short_help="Try every part; one line for each.")
 @click.option("--wait", type=click.FloatRange(min=0), default=0, metavar="S", help="Keep trying for so many seconds.")
 @click.option("--only", type=click.Choice(_CHECKS), multiple=True, help="This check alone; repeat it for more.")
 @as_json_option
@@ -194,10 +198,18 @@ def command(wait: float, only: tuple[str, ...], as_json: bool) -> None:
     else:
         for line in lines:
             mark = click.style("ok  ", fg="green") if line.ok else click.style("FAIL", fg="red")
-            click.echo(f"{mark} {line.name:<9} {line.seconds:6.2f} s  {line.detail}")
+            click.echo(f"{mark} {line.name:<9} {line.seconds:6.2f} s  {_wrapped(line.detail)}")
             if line.next_step:
-                click.echo(f"                         next step: {line.next_step}")
+                click.echo(f"{_INDENT}next step: {_wrapped(line.next_step)}")
     sys.exit(2 if services.loaded().problems else not all(line.ok for line in lines))
+
+
+def _wrapped(text: str) -> str:
+    """Text that stays in its column on a terminal; other programs get it on one line."""
+    if not sys.stdout.isatty():
+        return text
+    width = max(shutil.get_terminal_size().columns - len(_INDENT), 40)
+    return textwrap.fill(text, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
 
 
 def _say_what_is_missing(state: tenacity.RetryCallState) -> None:

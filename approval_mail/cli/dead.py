@@ -11,7 +11,7 @@ import click
 
 from approval_mail import services
 from approval_mail.celery import wake_gather
-from approval_mail.cli.output import as_json_option, row
+from approval_mail.cli.output import as_json_option, local, plural, row
 from approval_mail.store import DeadMail
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -37,9 +37,8 @@ def list_dead(as_json: bool) -> None:
         click.echo(json.dumps([row(mail) for mail in mails]))
         return
     for mail in mails:
-        at = mail.failed_at.astimezone(services.settings().timezone)
-        click.echo(f"{at:%Y-%m-%d %H:%M:%S}  {mail.event_id}  {mail.recipient}  {mail.phase}: {mail.reason}")
-    click.echo(f"{len(mails)} dead mails", err=True)
+        click.echo(f"{mail.event_id}  {mail.recipient}  {local(mail.failed_at)}  {mail.phase}: {mail.reason}")
+    click.echo(f"{plural(len(mails), 'dead mail')}; each line begins with its EVENT_ID", err=True)
 
 
 @command.command("show")
@@ -52,12 +51,12 @@ def show(event_ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
         click.echo(json.dumps([row(mail) for mail in mails]))
         return
     for mail in mails:
-        for name, value in row(mail).items():
+        for name, value in {**row(mail), "failed_at": local(mail.failed_at)}.items():
             click.echo(f"{name:<11} {'-' if value is None else value}")
         click.echo()
 
 
-@command.command("retry")
+@command.command("retry", short_help="Try dead mails again.")
 @_which
 @as_json_option
 def retry(event_ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
@@ -78,7 +77,8 @@ def discard(event_ids: tuple[str, ...], everything: bool, yes: bool, as_json: bo
     mails = _chosen(event_ids, everything)
     ids = list(dict.fromkeys(mail.event_id for mail in mails))
     if not yes:
-        click.confirm(f"Discard {len(mails)} dead mails of {len(ids)} events?", abort=True, err=True)
+        question = f"Discard {plural(len(mails), 'dead mail')} of {plural(len(ids), 'event')}?"
+        click.confirm(question, abort=True, err=True)
     discarded = sum(services.operator_store().discard(event_id, reason="discarded by an operator") for event_id in ids)
     _answer("discarded", discarded, len(ids), as_json)
 
@@ -95,4 +95,5 @@ def _chosen(event_ids: tuple[str, ...], everything: bool) -> list[DeadMail]:
 
 
 def _answer(verb: str, mails: int, events: int, as_json: bool) -> None:
-    click.echo(json.dumps({verb: mails, "events": events}) if as_json else f"{verb} {mails} mails of {events} events")
+    said = f"{verb} {plural(mails, 'mail')} of {plural(events, 'event')}"
+    click.echo(json.dumps({verb: mails, "events": events}) if as_json else said)

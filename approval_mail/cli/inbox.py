@@ -10,7 +10,7 @@ import click
 from approval_mail.cli.demo import require_extra
 
 
-@click.command("inbox")
+@click.command("inbox", short_help="A mail server to test with, and its web page.")
 @click.option("--smtp-port", type=click.IntRange(0, 65535), default=1025, show_default=True, help="0: any free one.")
 @click.option("--http-port", type=click.IntRange(0, 65535), default=8025, show_default=True, help="0: any free one.")
 def command(smtp_port: int, http_port: int) -> None:

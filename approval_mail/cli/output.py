@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from approval_mail import services
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+#: How a person reads a time, in NOTIFICATION_TIMEZONE.
+_TIME = "%Y-%m-%d %H:%M:%S"
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON.")
 
@@ -20,3 +25,14 @@ def row(value: DataclassInstance) -> dict[str, Any]:
         name: item.isoformat(timespec="milliseconds") if isinstance(item, datetime) else item
         for name, item in dataclasses.asdict(value).items()
     }
+
+
+def local(moment: datetime) -> str:
+    """A time in NOTIFICATION_TIMEZONE, which names itself."""
+    there = moment.astimezone(services.settings().timezone)
+    return f"{there:{_TIME}} {there.tzname()}"
+
+
+def plural(count: int, thing: str) -> str:
+    """``1 mail``, ``2 mails``."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")

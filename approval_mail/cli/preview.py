@@ -7,7 +7,7 @@ import sys
 import tempfile
 import webbrowser
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -21,14 +21,19 @@ from approval_mail.events import EVENT_TYPES, ApprovalEvent
 from approval_mail.rendering import Content
 from approval_mail.settings import LANGUAGES
 
+#: So long ago the example's request was made.
+_ANSWERED_AFTER = timedelta(minutes=2)
 #: In place of a type: every mail in every language.
 _ALL = "all"
 
 _PAGE = Template("""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>approval_mail: preview</title><style>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>approval_mail: preview</title><style>
 :root { color-scheme: light dark; }
 body { margin: 16px; font: 14px/1.4 sans-serif; display: grid; gap: 16px; align-items: start;
-  grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); }
+  grid-template-columns: minmax(0, 1fr); }
+@media (min-width: 800px) { body { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+@media (min-width: 1600px) { body { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
 figure { margin: 0; } figcaption { padding: 4px 0; font-weight: 600; }
 iframe { width: 100%; height: 900px; border: 1px solid #8888; }
 </style></head><body>
@@ -42,7 +47,7 @@ _MAIL = Template(
 )
 
 
-@click.command("preview")
+@click.command("preview", short_help="Show a mail as its recipients would see it.")
 @click.argument("event_type", metavar="TYPE", type=click.Choice((*EVENT_TYPES, _ALL)))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write there.")
 @click.option("--lang", type=click.Choice(LANGUAGES), help="NOTIFICATION_LANGUAGE if not given.")
@@ -82,7 +87,7 @@ def command(
 
 def _render(type_name: str, language: str, given: Mapping[str, Any]) -> Content:
     now = datetime.now(timezone.utc)
-    [scene] = (scene for scene in scenes(language, now) if scene.type == type_name)
+    [scene] = (scene for scene in scenes(language, now - _ANSWERED_AFTER) if scene.type == type_name)
     event = ApprovalEvent.from_dict(
         type_name, {**scene.fields, **given}, now=now, localise=services.settings().localise
     )

@@ -14,7 +14,7 @@ from approval_mail.cli.sample import sample
 from approval_mail.errors import ChannelTrouble
 
 
-@click.command("send-test")
+@click.command("send-test", short_help="Send one real mail now.")
 @click.option("--to", metavar="ADDRESS", help="Who receives it; EMAIL_TO if not given.")
 def command(to: str | None) -> None:
     """Send one approval_requested mail now, whether or not notifications are enabled; needs no Redis and no worker."""

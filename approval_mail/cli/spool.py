@@ -9,7 +9,7 @@ import click
 
 from approval_mail import services
 from approval_mail.celery import wake_gather
-from approval_mail.cli.output import as_json_option
+from approval_mail.cli.output import as_json_option, local, plural
 
 
 @click.group("spool")
@@ -21,6 +21,7 @@ def command() -> None:
 @as_json_option
 def list_spooled(as_json: bool) -> None:
     """One row per event, oldest first."""
+    waiting = list(services.spool().events())
     rows = [
         {
             "event_id": found.event.event_id,
@@ -29,14 +30,14 @@ def list_spooled(as_json: bool) -> None:
             "occurred_at": found.event.occurred_at.isoformat(timespec="milliseconds"),
             "file": str(found.path),
         }
-        for found in services.spool().events()
+        for found in waiting
     ]
     if as_json:
         click.echo(json.dumps(rows))
         return
-    for row in rows:
-        click.echo(f"{row['occurred_at']}  {row['event_id']}  {row['file']}")
-    click.echo(f"{len(rows)} events in {services.spool().folder}", err=True)
+    for found in waiting:
+        click.echo(f"{local(found.event.occurred_at)}  {found.event.event_id}  {found.path}")
+    click.echo(f"{plural(len(waiting), 'event')} in {services.spool().folder}", err=True)
 
 
 @command.command("replay")
@@ -46,7 +47,7 @@ def replay(as_json: bool) -> None:
     services.settings()
     waiting = len(services.spool().paths())
     if waiting and not as_json:
-        click.echo(f"Replaying {waiting} events from {services.spool().folder} ...", err=True)
+        click.echo(f"Replaying {plural(waiting, 'event')} from {services.spool().folder} ...", err=True)
     replayed = services.recorder(wake_gather).replay()
     left = len(services.spool().paths())
     if replayed:

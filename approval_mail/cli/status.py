@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import click
 
 from approval_mail import services
 from approval_mail.celery import consumers
+from approval_mail.cli.output import as_json_option, local
 
 
 @click.command("status")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@as_json_option
 def command(as_json: bool) -> None:
     """Count events, each once, and show the worker, beat and channel."""
     found = _status()
@@ -56,6 +58,10 @@ def _page(found: dict[str, Any]) -> str:
         ("oldest pending", f"{oldest:.1f} s" if oldest is not None else "-"),
         ("beat", f"{beat:.1f} s ago" if beat is not None else "never seen"),
         ("workers", str(found["workers"])),
-        ("channel", f"held since {channel['held_since']}: {channel['reason']}" if channel["held_since"] else "open"),
+        ("channel", _channel(channel["held_since"], channel["reason"])),
     ]
     return "\n".join(f"{name:<15} {value}".rstrip() for name, value in rows)
+
+
+def _channel(held_since: str | None, reason: str | None) -> str:
+    return f"held since {local(datetime.fromisoformat(held_since))}: {reason}" if held_since else "open"

@@ -33,7 +33,7 @@ def list_templates(as_json: bool) -> None:
         click.echo(f"{name:<24} {path}")
 
 
-@command.command("copy")
+@command.command("copy", short_help="Copy the packaged templates into FOLDER.")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def copy(folder: Path) -> None:
     """Copy the packaged templates into FOLDER, to be edited; a file that is there already is kept."""

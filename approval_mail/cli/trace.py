@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import click
 
 from approval_mail import services
-from approval_mail.cli.output import as_json_option, row
+from approval_mail.cli.output import as_json_option, local, row
 from approval_mail.store import MAX_TRACE, Change
 
 #: Request ids that are named where one was meant.
 _SHOWN = 10
 
 
-@click.command("trace")
+@click.command("trace", short_help="All that happened to a request's mails.")
 @click.argument("request_id", metavar="REQUEST_ID")
 @as_json_option
 def command(request_id: str, as_json: bool) -> None:
@@ -29,6 +29,8 @@ def command(request_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([row(change) for change in changes]))
         return
+    if changes:
+        click.echo(f"from {local(changes[0].at)}")
     for line in _lines(changes):
         click.echo(line)
     for event_id, count in Counter(change.event_id for change in changes).items():
@@ -66,7 +68,7 @@ def _lines(changes: list[Change]) -> Iterator[str]:
         code = str(change.code or "")
         reason = change.reason.removeprefix(code).strip()
         line = (
-            f"{change.at.astimezone(zone):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+            f"{change.at.astimezone(zone):%H:%M:%S.%f}"[:-3]
             + f"  {delay:>11}  {change.event_id.rpartition(':')[2]:<18}  {change.state:<10}  {attempt:<6}  {code:<3}"
             + f"  {change.recipient}  {reason}"
         )

@@ -119,7 +119,7 @@ def loss_trouble(channel: Channel, loss: Lost) -> ChannelTrouble:
     elif isinstance(cause, ssl.SSLError):
         step = "check that SMTP_PORT speaks the TLS that SMTP_USE_TLS asks for"
     else:
-        step = "check SMTP_HOST and SMTP_PORT, and that the server is running"
+        step = "check SMTP_HOST and SMTP_PORT, and that the server is running (one to test with: approval-mail inbox)"
     what = f"{loss.phase} failed: {loss.why}"
     return trouble(channel, loss.phase, what, permanent=isinstance(cause, ssl.SSLError), next_step=step)
 

@@ -121,7 +121,7 @@ def test_dead_mails_are_listed_shown_retried_and_discarded(run: Run, start: Star
 
     worker.stop()
     start("worker", EMAIL_TO="mended@example.com,good@example.com").ready()
-    assert run("dead", "retry", "abc12345:approval_approved").stdout == "reopened 1 mails of 1 events\n"
+    assert run("dead", "retry", "abc12345:approval_approved").stdout == "reopened 1 mail of 1 event\n"
     wait_for(lambda: len(smtp.to("mended@example.com")) == 1)
     assert len(smtp.to("good@example.com")) == 2, "one for each event, none repeated"
 
@@ -275,7 +275,7 @@ def test_trace_tells_the_whole_story_of_a_request_by_its_short_id(run: Run, star
     page = run("trace", "abc12345").stdout
     assert "550  typo@example.com  5.1.1 no such user" in page
     assert "try 2   250  slow@example.com" in page
-    assert page.splitlines()[1].split()[2].startswith("+0."), "the seconds since the change before"
+    assert page.splitlines()[2].split()[1].startswith("+0."), "the seconds since the change before"
 
 
 def test_trace_of_an_unknown_or_ambiguous_id_says_what_to_do(run: Run) -> None:

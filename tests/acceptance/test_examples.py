@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import os
 import re
 import shlex
 import shutil
@@ -16,7 +17,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,8 @@ class Site:
     def post_json(self, path: str, **fields: Any) -> Answer:
         return self._call(path, json.dumps(fields), {"Content-Type": "application/json"})
 
-    def post_form(self, path: str, user: str, **fields: str) -> Answer:
-        return self._call(path, urllib.parse.urlencode(fields), {"X-User": user})
+    def post_form(self, path: str, user: str | None, **fields: str) -> Answer:
+        return self._call(path, urllib.parse.urlencode(fields), {} if user is None else {"X-User": user})
 
     def _call(self, path: str, body: str | None, headers: dict[str, str]) -> Answer:
         request = urllib.request.Request(self.address + path, None if body is None else body.encode(), headers)
@@ -155,6 +156,9 @@ def test_fastapi_tells_of_requests_and_answers(start: Start, serve: Serve, smtp:
         ids[tool] = asked["request_id"]
     assert site.get(f"/requests/{ids['git_commit']}") == (200, {"status": "pending"})
 
+    for responder in ("kim", "kim ", "", " "):
+        refused = site.post_json(f"/requests/{ids['git_commit']}/approve", responder=responder, reason="I may")
+        assert refused[0] == 403, "by nobody, or not by the one who asked"
     answer = {"responder": "lee", "reason": "looks fine"}
     assert site.post_json(f"/requests/{ids['git_commit']}/approve", **answer) == (200, {"status": "approved"})
     assert site.post_json(f"/requests/{ids['git_push']}/reject", **answer) == (200, {"status": "rejected"})
@@ -191,11 +195,19 @@ def test_flask_tells_those_who_may_agree_to_a_payout(start: Start, serve: Serve,
         payouts.append(f"/payouts/{asked['payout_id']}")
     small, large = payouts
     assert site.post_form(f"{large}/approve", "kim")[0] == 403, "not by the one who asked"
+    assert site.post_form(f"{large}/approve", None)[0] == 401
     assert site.post_form(f"{small}/approve", "lee")[1]["status"] == "paid"
     assert site.post_form(f"{large}/reject", "lee", reason="too much")[1]["status"] == "refused"
     assert site.post_form(f"{large}/approve", "lee")[0] == 404, "decided once"
     each = ["[거부됨] payout 도구", "[승인 필요] payout 도구", "[승인 필요] payout 도구", "[승인됨] payout 도구"]
     assert mails(smtp, 8) == [(to, subject) for to in ("lee@example.com", "park@example.com") for subject in each]
+
+
+def test_flask_keeps_no_payout_that_nobody_would_hear_of(serve: Serve) -> None:
+    site = serve("flask_app", PAYOUT_APPROVERS="lee")
+    assert [site.post_form("/payouts", user, amount="1", to="Ham GmbH")[0] for user in (None, " ")] == [401, 401]
+    code, page = site.post_form("/payouts", "kim", amount="1", to="Ham GmbH")
+    assert (code, "which is not an address" in page) == (422, True)
 
 
 #: The database refuses one request, and that when its transaction is committed, not before.
@@ -210,15 +222,16 @@ BEGIN INSERT INTO child VALUES (1); END;
 def test_django_tells_of_what_was_committed_alone(start: Start, serve: Serve, smtp: SMTPServer, tmp_path: Path) -> None:
     start("worker")
     site = serve("django_app")
-    database = sqlite3.connect(tmp_path / "permissions.sqlite3")
-    database.executescript(FAILING_COMMIT)
-    database.close()
+    with closing(sqlite3.connect(tmp_path / "permissions.sqlite3")) as database:
+        database.executescript(FAILING_COMMIT)
     assert site.post_form("/requests", "kim", tool="doomed")[0] == 500
     paths = []
     for tool in ("deploy", "migrate"):
         code, asked = site.post_form("/requests", "kim", tool=tool)
         assert code == 202
         paths.append(f"/requests/{asked['request_id']}")
+    for responder in ("kim", " ", None):
+        assert site.post_form(f"{paths[0]}/approve", responder, reason="I may")[0] == 409, "not by the one who asked"
     assert site.post_form(f"{paths[0]}/approve", "lee", reason="fine") == (200, {"answer": "approve"})
     assert site.post_form(f"{paths[1]}/reject", "lee", reason="not now") == (200, {"answer": "reject"})
     assert site.post_form(f"{paths[1]}/approve", "lee", reason="or now")[0] == 409, "decided once"
@@ -228,6 +241,14 @@ def test_django_tells_of_what_was_committed_alone(start: Start, serve: Serve, sm
         (OPERATOR, "[승인 필요] migrate 도구"),
         (OPERATOR, "[승인됨] deploy 도구"),
     ]
+
+
+def test_django_stores_no_request_that_nobody_would_hear_of(serve: Serve, tmp_path: Path) -> None:
+    site = serve("django_app")
+    for user, fields in ((None, {"tool": "deploy"}), (" ", {"tool": "deploy"}), ("kim", {"tool": " "}), ("kim", {})):
+        assert site.post_form("/requests", user, **fields)[0] == 400, (user, fields)
+    with closing(sqlite3.connect(tmp_path / "permissions.sqlite3")) as database:
+        assert database.execute("SELECT * FROM permissions_permission").fetchall() == []
 
 
 @dataclass(frozen=True)
@@ -253,15 +274,20 @@ class Guarded:
 
     async def request_id(self, number: int) -> str:
         """Of the request that was asked as the ``number``-th, as its mail tells it."""
-        await asyncio.to_thread(wait_for, lambda: len(self._asked()) >= number, saying=f"the mail of request {number}")
-        return self._asked()[number - 1]
+        await asyncio.to_thread(wait_for, lambda: len(self.asked()) >= number, saying=f"the mail of request {number}")
+        found = re.search(r"approval-admin approve (\S+)", text(self.asked()[number - 1]))
+        assert found
+        return found[1]
 
-    def _asked(self) -> list[str]:
-        texts = [text(mail) for mail in self.smtp.mails if "[승인 필요]" in mail.subject]
-        return [found[1] for found in (re.search(r"approval-admin approve (\S+)", each) for each in texts) if found]
+    def asked(self) -> list[Mail]:
+        return [mail for mail in self.smtp.mails if "[승인 필요]" in mail.subject]
+
+    def answer(self, request_id: str) -> Path:
+        """The file by which the person decides."""
+        return self.folder / "decisions" / request_id
 
     def decide(self, request_id: str, answer: str) -> None:
-        (self.folder / "decisions" / request_id).write_text(f"{answer}\n")
+        self.answer(request_id).write_text(f"{answer}\n")
 
 
 @pytest.fixture
@@ -290,18 +316,29 @@ def test_the_mcp_server_commits_what_a_person_has_approved_and_nothing_else(star
         def commit() -> asyncio.Task[CallToolResult]:
             return asyncio.create_task(client.call_tool("git_commit", {"message": "fix"}))
 
+        (guarded.folder / "long.txt").write_text("\t" * 1_000)
+        guarded.git("add", "long.txt")
+        ran, why = said(await commit())
+        assert (ran, "a person has to see it all" in why) == (False, True)
+        guarded.git("rm", "--quiet", "--cached", "long.txt")
+
         rejected = commit()
         guarded.decide(await guarded.request_id(1), "reject not today")
         assert said(await rejected) == (False, "Error executing tool git_commit: Not permitted: not today")
 
+        unreadable = commit()
+        guarded.answer(await guarded.request_id(2)).write_bytes("approve".encode("utf-16"))
+        ran, why = said(await unreadable)
+        assert (ran, "Not permitted" in why) == (False, True)
+
         abandoned = commit()
-        request_id = await guarded.request_id(2)
+        request_id = await guarded.request_id(3)
         abandoned.cancel()
-        await asyncio.to_thread(mails, guarded.smtp, 4)
+        await asyncio.to_thread(mails, guarded.smtp, 6)
         guarded.decide(request_id, "approve too late")
 
         smuggling = commit()
-        request_id = await guarded.request_id(3)
+        request_id = await guarded.request_id(4)
         (guarded.folder / "smuggled.txt").write_text("what the person is not shown\n")
         guarded.git("add", "smuggled.txt")
         guarded.decide(request_id, "approve")
@@ -311,7 +348,7 @@ def test_the_mcp_server_commits_what_a_person_has_approved_and_nothing_else(star
 
         assert guarded.git("rev-list", "--all") == ""
         approved = commit()
-        guarded.decide(await guarded.request_id(4), "approve looks fine")
+        guarded.decide(await guarded.request_id(5), "approve looks fine")
         ran, what = said(await approved)
         assert (ran, "shown.txt" in what) == (True, True)
 
@@ -321,9 +358,10 @@ def test_the_mcp_server_commits_what_a_person_has_approved_and_nothing_else(star
 
     asyncio.run(drive())
     assert guarded.git("log", "--all", "--name-only", "--format=%s").split() == ["fix", "shown.txt"]
-    assert [subject for _, subject in mails(guarded.smtp, 8)] == [
-        "[거부됨] git_commit 도구",
-        *["[승인 필요] git_commit 도구"] * 4,
+    assert all("  +what the person is shown" in text(mail).splitlines() for mail in guarded.asked())
+    assert [subject for _, subject in mails(guarded.smtp, 10)] == [
+        *["[거부됨] git_commit 도구"] * 2,
+        *["[승인 필요] git_commit 도구"] * 5,
         *["[승인됨] git_commit 도구"] * 2,
         "[타임아웃] git_commit 승인 요청",
     ]
@@ -336,19 +374,43 @@ def said(result: CallToolResult) -> tuple[bool, str]:
     return not result.is_error, content.text
 
 
-def test_the_mcp_server_does_not_commit_on_the_word_of_someone_else(start: Start, guarded: Guarded) -> None:
+def give_away(answer: Path) -> None:
+    """To an account without a name, where the tests may: root alone can."""
+    answer.write_text("approve says the agent\n")
+    with suppress(PermissionError):
+        os.chown(answer, 54321, -1)
+
+
+def link_to_another_answer(answer: Path) -> None:
+    other = answer.with_name("other")
+    other.write_text("approve something else\n")
+    answer.symlink_to(other)
+
+
+@pytest.mark.parametrize(
+    ("forgeries", "approvers"),
+    [((give_away, os.mkfifo), {"APPROVERS": "nobody"}), ((link_to_another_answer,), {})],
+    ids=["of somebody else", "link"],
+)
+def test_the_mcp_server_does_not_commit_on_an_answer_that_is_not_an_approvers(
+    start: Start, guarded: Guarded, forgeries: tuple[Callable[[Path], None], ...], approvers: dict[str, str]
+) -> None:
     start("worker")
 
     async def session() -> None:
-        async with guarded.agent(APPROVERS="somebody-else", PERMISSION_SECONDS="2") as client:
-            call = asyncio.create_task(client.call_tool("git_commit", {"message": "fix"}))
-            guarded.decide(await guarded.request_id(1), "approve says the agent")
-            assert said(await call) == (False, "Error executing tool git_commit: Not permitted: nobody decided in time")
+        async with guarded.agent(**approvers, PERMISSION_SECONDS="1") as client:
+            calls = [asyncio.create_task(client.call_tool("git_commit", {"message": "fix"})) for _ in forgeries]
+            for number, forge in enumerate(forgeries, 1):
+                forge(guarded.answer(await guarded.request_id(number)))
+            for call in calls:
+                refused = "Error executing tool git_commit: Not permitted: nobody decided in time"
+                assert said(await call) == (False, refused)
 
     asyncio.run(session())
     assert guarded.git("rev-list", "--all") == ""
-    asked_and_ran_out = ["[승인 필요] git_commit 도구", "[타임아웃] git_commit 승인 요청"]
-    assert [subject for _, subject in mails(guarded.smtp, 2)] == asked_and_ran_out
+    asked_and_ran_out = ("[승인 필요] git_commit 도구", "[타임아웃] git_commit 승인 요청")
+    expected = [subject for subject in asked_and_ran_out for _ in forgeries]
+    assert [subject for _, subject in mails(guarded.smtp, len(expected))] == expected
 
 
 HOST = """

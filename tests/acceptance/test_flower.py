@@ -199,6 +199,7 @@ def test_a_browser_shows_the_rows(running: Running, tmp_path: Path) -> None:
     with browser_page(width=1250, height=640) as page:
         page.set_extra_http_headers({"Authorization": f"Basic {base64.b64encode(LOGIN.encode()).decode()}"})
         page.goto(f"{running.url}/tasks")
+        page.locator("input[type=search]").fill("send_batch")
         row = page.locator("tr", has_text="approval_mail.send_batch").filter(has_text="approval_requested")
         row.first.wait_for()
         assert "approval_requested abc12345 git_commit" in row.first.inner_text()

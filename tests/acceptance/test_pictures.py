@@ -23,7 +23,7 @@ SUBJECTS = [
 
 
 def test_the_eight_mails_stand_side_by_side_each_whole(run: Run, tmp_path: Path) -> None:
-    assert run("preview", "all", "--out", "mails.html").returncode == 0
+    assert run("preview", "all", "--out", "mails.html", NOTIFICATION_TIMEZONE="Asia/Seoul").returncode == 0
     with browser_page(width=1640, height=900) as page:
         page.goto((tmp_path / "mails.html").as_uri())
         assert page.locator("figcaption").all_inner_texts() == SUBJECTS
