@@ -196,7 +196,7 @@ def test_flower_only_shows_and_only_to_who_may_log_in(running: Running) -> None:
 
 
 def test_a_browser_shows_the_rows(running: Running, tmp_path: Path) -> None:
-    with browser_page(width=1250, height=640) as page:
+    with browser_page(width=1250, height=500) as page:
         page.set_extra_http_headers({"Authorization": f"Basic {base64.b64encode(LOGIN.encode()).decode()}"})
         page.goto(f"{running.url}/tasks")
         page.locator("input[type=search]").fill("send_batch")
