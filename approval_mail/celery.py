@@ -9,14 +9,16 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Celery and kombu import these at the first publish; a hook's first call is no place for that.
 import celery.app.amqp
-import celery.backends.redis  # noqa: F401
+import celery.backends.redis
 import click
 import kombu.messaging
 import kombu.pools
 from celery import Celery
+from kombu.utils.collections import eqhash
 
 import approval_mail.broker  # noqa: F401 - for the same reason
 from approval_mail import flower, services
@@ -52,9 +54,9 @@ app.config_from_object(_config())
 
 def reconfigure() -> None:
     """Read celeryconfig.py anew, after the settings changed."""
-    _forget_connections()
-    # An app keeps the result backend that it made first, one for each thread.
-    app._local, app._backend_cache = threading.local(), None
+    for pool in _forget_connections():
+        pool.force_close_all()
+    _forget_results()
     app.config_from_object(_config())
 
 
@@ -83,14 +85,24 @@ def consumers() -> int:
     return sum(any(found["name"] == queue for found in queues) for queues in answers.values())
 
 
-def _forget_connections() -> None:
-    """Leave the connections to the process that opened them: a forked child, or new settings, need others."""
+def _forget_connections() -> list[Any]:
+    """Leave the connections to the process that opened them, for a forked child needs its own; answers their pools."""
     if not app.configured:
-        return
-    connection = app.connection_for_write()
-    kombu.pools.producers.pop(connection, None)
-    kombu.pools.connections.pop(connection, None)
+        return []
+    # Kombu's groups look up by it, but for `pop`.
+    key = eqhash(app.connection_for_write())  # type: ignore[no-untyped-call]
+    pools = [group.pop(key, None) for group in (kombu.pools.producers, kombu.pools.connections)]
     app._after_fork()
+    return [pool for pool in pools if pool]
+
+
+def _forget_results() -> None:
+    """Drop the result backend that the app would keep, one for each thread; this thread's is closed."""
+    backend = app._backend
+    app._local, app._backend_cache = threading.local(), None
+    if isinstance(backend, celery.backends.redis.RedisBackend):
+        backend.result_consumer.stop()
+        backend.client.connection_pool.disconnect()
 
 
 os.register_at_fork(after_in_child=_forget_connections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -452,3 +453,19 @@ def test_delay_from_a_host_is_bounded_when_the_broker_is_gone(configure: Configu
         with pytest.raises(Exception, match=r"refused|restarted"):
             notify.delay("approval_requested", {})
     assert time.perf_counter() - started < BOUND
+
+
+def test_settings_told_anew_close_every_connection_of_the_old(configure: Configure, own_redis: RedisServer) -> None:
+    from approval_mail.tasks import notify
+
+    configure(redis_url=own_redis.url)
+    with own_redis.client as client:
+        before = len(client.client_list())
+        gc.disable()  # It would close some of them, sooner or later.
+        try:
+            notify.delay("approval_requested", {})
+            assert len(client.client_list()) > before
+            configure(redis_url=own_redis.url)
+            wait_for(lambda: len(client.client_list()) == before)
+        finally:
+            gc.enable()
