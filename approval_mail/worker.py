@@ -42,6 +42,19 @@ def show_facts(loglevel: int, **_: object) -> None:
     logging.getLogger("approval_mail").setLevel(min(loglevel or logging.INFO, logging.INFO))
 
 
+@signals.after_setup_logger.connect
+def keep_bodies_out(**_: object) -> None:
+    """Let a worker say of a message that it cannot use what is wrong, without the body, which may hold anything."""
+    logging.getLogger("celery.worker.consumer.consumer").addFilter(_without_body)
+
+
+def _without_body(record: logging.LogRecord) -> bool:
+    if "body" in str(record.msg) or "full contents" in str(record.msg):
+        first_line = record.getMessage().partition("\n")[0]
+        record.msg, record.args, record.exc_info = first_line.partition(" [type")[0], (), None
+    return True
+
+
 @signals.beat_init.connect
 def complain_briefly(**_: object) -> None:
     """Let beat say in one line that the broker is out of reach, not in a page of traceback every few seconds."""

@@ -235,3 +235,16 @@ def test_every_line_of_a_batch_is_told_once(start: Start, emit: Emit, status: St
     worker.wait_for_line("Batches done", times=1)
     told = re.findall(r"Notification sent for ApprovalEvent\(approval_requested, abc1234\d\)", worker.output())
     assert sorted(told) == [f"Notification sent for ApprovalEvent(approval_requested, abc1234{n})" for n in range(3)]
+
+
+def test_a_message_of_an_unknown_task_is_named_in_the_log_without_its_body(
+    start: Start, settings: dict[str, str], tmp_path: Path
+) -> None:
+    worker = start("worker").ready()
+    code = (
+        "from approval_mail.celery import app\n"
+        "app.send_task('approval_mail.notifyy', args=['approval_requested', {'email_to': 'secret@example.com'}])"
+    )
+    Program(sys.executable, "-c", code, folder=tmp_path, settings=settings, name="host").process.wait(30)
+    worker.wait_for_line("Received unregistered task of type 'approval_mail.notifyy'.")
+    assert "secret" not in worker.output()
