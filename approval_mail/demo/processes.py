@@ -42,7 +42,8 @@ class GuardedProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
-                env=os.environ | (settings or {}),
+                # What a process that had to be killed leaves of its own goes with the folder.
+                env=os.environ | {"TMPDIR": str(folder)} | (settings or {}),
                 start_new_session=True,
             )
 

@@ -340,6 +340,7 @@ def test_a_deleted_working_directory_is_no_matter(
     (tmp_path / "gone").rmdir()
     services.configure(None)
     assert request() is Receipt.DISABLED
+    monkeypatch.chdir(tmp_path)  # What follows the test need not do without one.
 
 
 @pytest.mark.parametrize("name", ["file", "x" * 300])
