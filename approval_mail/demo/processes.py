@@ -43,7 +43,7 @@ class GuardedProcess:
                 stderr=subprocess.STDOUT,
                 cwd=folder,
                 # What a process that had to be killed leaves of its own goes with the folder.
-                env=os.environ | {"TMPDIR": str(folder)} | (settings or {}),
+                env={**os.environ, "TMPDIR": str(folder), **(settings or {})},
                 start_new_session=True,
             )
 
