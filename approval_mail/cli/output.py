@@ -1,4 +1,4 @@
-"""How commands print what they found for other programs."""
+"""How commands print what they found, for other programs and for people."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from approval_mail import services
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-#: How a person reads a time, in NOTIFICATION_TIMEZONE.
-_TIME = "%Y-%m-%d %H:%M:%S"
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON.")
 
@@ -30,7 +27,7 @@ def row(value: DataclassInstance) -> dict[str, Any]:
 def local(moment: datetime) -> str:
     """A time in NOTIFICATION_TIMEZONE, which names itself."""
     there = moment.astimezone(services.settings().timezone)
-    return f"{there:{_TIME}} {there.tzname()}"
+    return f"{there:%Y-%m-%d %H:%M:%S} {there.tzname()}"
 
 
 def plural(count: int, thing: str) -> str:

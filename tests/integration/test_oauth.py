@@ -9,7 +9,7 @@ import os
 import shlex
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ import trustme
 
 from approval_mail import services
 from approval_mail.errors import ChannelTrouble, LeaseLost
-from approval_mail.mailer import Channel, Mailer, Reply
+from approval_mail.mailer import Mailer, Reply
 from approval_mail.settings import Settings
 from approval_mail.store import EventStore
+from tests.integration import test_mailer
 from tests.integration.test_delivery import Rig
-from tests.integration.test_mailer import CONTENT, TO, context
+from tests.integration.test_mailer import CONTENT, TO, _close, context  # noqa: F401 - a fixture for every test
 from tests.integration.test_store import event, record, states
 from tests.rig.smtp_server import Connection, SMTPServer
 from tests.rig.waiting import wait_for
@@ -31,14 +32,8 @@ from tests.rig.waiting import wait_for
 #: As Google's begin, with every kind of character that a token may have.
 TOKEN = "ya29.Vf9-dft_4qm~TcN/vb3+lckBhd=="
 
-_made: list[Mailer] = []
-
-
-@pytest.fixture(autouse=True)
-def _close() -> Iterator[None]:
-    yield
-    while _made:
-        _made.pop().close()
+#: A login in the clear, unless a test says otherwise.
+LOGIN = {"use_tls": False, "user": "me@example.com"}
 
 
 @pytest.fixture
@@ -54,32 +49,16 @@ def token_file(tmp_path: Path) -> Path:
     return path
 
 
-def mailer(server: SMTPServer, clock: Callable[[], float] = time.monotonic, **changes: Any) -> Mailer:
-    given: dict[str, Any] = {
-        "host": "localhost",
-        "port": server.port,
-        "use_tls": False,
-        "ca_file": None,
-        "user": "me@example.com",
-        "password": "",
-        "timeout": 5.0,
-        "sender": "ai@example.com",
-    }
-    _made.append(Mailer(Channel(**{**given, **changes}), clock=clock))
-    return _made[-1]
+def mailer(server: SMTPServer, **changes: Any) -> Mailer:
+    return test_mailer.mailer(server, **{**LOGIN, **changes})
 
 
 def send(server: SMTPServer, **changes: Any) -> Reply:
-    with mailer(server, **changes).session() as session:
-        return session.send(TO, CONTENT)
+    return test_mailer.send(server, **{**LOGIN, **changes})
 
 
 def trouble(server: SMTPServer, **changes: Any) -> ChannelTrouble:
-    with pytest.raises(ChannelTrouble) as caught:
-        send(server, **changes)
-    assert server.mails == []
-    assert caught.value.next_step
-    return caught.value
+    return test_mailer.trouble(server, **{**LOGIN, **changes})
 
 
 def shell(script: str) -> tuple[str, ...]:
