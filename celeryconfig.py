@@ -18,7 +18,7 @@ if _settings.result_backend.startswith("rediss://"):
 task_serializer = result_serializer = "json"
 accept_content = ["json"]
 task_default_queue = "approval_mail"
-imports = ("approval_mail.tasks", "approval_mail.worker")
+imports = ("approval_mail.tasks", "approval_mail.approvals.tasks", "approval_mail.worker")
 enable_utc = True
 #: Seconds.
 result_expires = 3600
@@ -75,6 +75,12 @@ beat_schedule = {
         "kwargs": {"by_beat": True},
         # Those of a day without workers do not pile up further; shorter, a clock that is off would drop good ones.
         "options": {"expires": 86400},
+    },
+    "sweep_expired": {
+        "task": "approval_mail.sweep_expired",
+        "schedule": timing.SWEEP_EVERY,
+        # Far more of them would pile up; and a clock may be an hour off.
+        "options": {"expires": 7200},
     },
 }
 #: Seconds that beat sleeps at the most.

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from approval_mail import timing
 from approval_mail.errors import ChannelTrouble, InvalidRecord, LeaseLost, TemplateFailed, TryAgain
 from approval_mail.events import ApprovalEvent
+from approval_mail.links import ACTIONS, Links
 from approval_mail.mailer import Mailer, Session
 from approval_mail.rendering import Content, Renderer
 from approval_mail.store import Claim, EventStore, Verdict, Work
@@ -58,11 +59,18 @@ class Delivery:
     """Sends claims; its parts are strangers to one another and meet only here."""
 
     def __init__(
-        self, store: EventStore, renderer: Renderer, mailer: Mailer, *, clock: Callable[[], float] = time.monotonic
+        self,
+        store: EventStore,
+        renderer: Renderer,
+        mailer: Mailer,
+        links: Links | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``clock`` counts seconds and never goes back."""
+        """``links`` go into mails about requests that can be decided; ``clock`` counts seconds and never goes back."""
         self._store = store
         self._renderer = renderer
+        self._links = links
         self._mailer = mailer
         self._clock = clock
 
@@ -116,6 +124,8 @@ class Delivery:
                 yielding = answer == "yield"
                 if yielding:
                     break
+                if answer.startswith("moot"):
+                    logger.info("Suppressed %s: %s", event_id, answer)
                 if answer == "buried":
                     logger.error("Dead %s: the outcome of too many tries is unknown", event_id)
                 if answer != "go":
@@ -137,9 +147,7 @@ class Delivery:
     def _attempt(self, parcel: _Parcel, recipient: str, session: Session) -> Verdict:
         now = datetime.now(timezone.utc)
         try:
-            if parcel.content is None:
-                parcel.content = self._renderer.render(parcel.event, now)
-            content = self._renderer.compose(parcel.event, parcel.content, recipient, now)
+            content = self._renderer.compose(parcel.event, self._content(parcel, recipient, now), recipient, now)
         except TemplateFailed as error:
             logger.error("Dead %s: %s", parcel.event.event_id, error)
             return Verdict("dead", phase="render", reason=str(error))
@@ -151,6 +159,16 @@ class Delivery:
             parcel.doubtful |= reply.state == "unknown"
             logger.warning("Not accepted %s: %s in %s: %s", parcel.event, reply.state, reply.phase, reply.reason)
         return Verdict(reply.state, reply.code, reply.phase, reply.reason)
+
+    def _content(self, parcel: _Parcel, recipient: str, now: datetime) -> Content:
+        """What the mail says: the same to all, but for links that each has of their own. Raises TemplateFailed."""
+        event = parcel.event
+        if self._links and event.decidable and event.kind.moot_when_decided:
+            urls = {f"{action}_url": self._links.url(event.request_id, recipient, action) for action in ACTIONS}
+            return self._renderer.render(event, now, **urls)
+        if parcel.content is None:
+            parcel.content = self._renderer.render(event, now)
+        return parcel.content
 
     @staticmethod
     def _report(parcel: _Parcel | None, state: str) -> None:

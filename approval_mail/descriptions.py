@@ -50,6 +50,10 @@ def _gather(*, by_beat: bool = False, due: int = 0) -> str:
     return "by beat" if by_beat else "woken"
 
 
+def _sweep_expired() -> str:
+    return "by the clock"
+
+
 def _conclude(outcomes: object, started: float = 0, batches: int = 0) -> str:
     return f"{batches} batch{'es' if batches != 1 else ''}"
 
@@ -58,4 +62,5 @@ _DESCRIBE: Mapping[str, Callable[..., str]] = {
     "approval_mail.notify": _notify,
     "approval_mail.gather": _gather,
     "approval_mail.conclude": _conclude,
+    "approval_mail.sweep_expired": _sweep_expired,
 }

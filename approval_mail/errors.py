@@ -69,3 +69,7 @@ class SpoolUnavailable(ApprovalMailError):
 
 class TryAgain(ApprovalMailError):
     """Some mails of a batch failed in a way that may pass: what Celery's autoretry waits for."""
+
+
+class InvalidLink(ApprovalMailError):
+    """A link's signature is not ours, or no longer."""

@@ -24,6 +24,8 @@ class EventType:
     moot_when_decided: bool = False
     #: The word for how this event ends its request, None if it does not.
     outcome: str | None = None
+    #: Happens several times in the life of a request, told apart by a fraction of its window.
+    recurs: bool = False
 
 
 EVENT_TYPES: Mapping[str, EventType] = {
@@ -33,6 +35,7 @@ EVENT_TYPES: Mapping[str, EventType] = {
         EventType("approval_timeout", outcome="timed out"),
         EventType("approval_approved", outcome="approved"),
         EventType("approval_rejected", outcome="rejected"),
+        EventType("approval_reminder", urgent=True, moot_when_decided=True, recurs=True),
     )
 }
 
@@ -59,13 +62,17 @@ class ApprovalEvent:
     reason: str = ""
     #: Recipients of this event in place of EMAIL_TO; empty: EMAIL_TO.
     email_to: tuple[str, ...] = ()
+    #: Of the request's window, at which this one of several events of its type is due, such as ``0.5``; else empty.
+    fraction: str = ""
+    #: The request is kept in the approvals store, which can be asked to decide it.
+    decidable: bool = False
     #: Further JSON values for templates.
     extra: Mapping[str, Any] | None = None
 
     @property
     def event_id(self) -> str:
-        """``<request_id>:<type>``: the same thing told twice is one event."""
-        return f"{self.request_id}:{self.type}"
+        """``<request_id>:<type>``, and ``:<fraction>`` if there is one: the same thing told twice is one event."""
+        return f"{self.request_id}:{self.type}" + (f":{self.fraction}" if self.fraction else "")
 
     @property
     def kind(self) -> EventType:
@@ -88,7 +95,8 @@ class ApprovalEvent:
         ``data`` holds request_id, user_id and tool_name (texts; numbers and UUIDs are turned into
         text), optionally requested_at and expires_at (aware datetimes or ISO 8601 text),
         responder_id, reason, email_to (a comma separated text or a list) and any further JSON
-        values. ``localise`` makes a naive datetime aware. Raises InvalidEvent naming the field.
+        values; a type that recurs needs a fraction (of the request's window). ``localise`` makes a
+        naive datetime aware. Raises InvalidEvent naming the field.
         """
         if not isinstance(type_name, str) or type_name not in EVENT_TYPES:
             raise InvalidEvent(
@@ -97,6 +105,7 @@ class ApprovalEvent:
                 repr(type_name),
             )
         fields = Fields(type_name, data, localise)
+        recurs = EVENT_TYPES[type_name].recurs
         event = cls(
             type=type_name,
             request_id=fields.request_id(),
@@ -108,7 +117,8 @@ class ApprovalEvent:
             responder_id=fields.name("responder_id", required=False),
             reason=fields.prose("reason"),
             email_to=fields.addresses("email_to"),
-            extra=fields.extra(),
+            fraction=fields.fraction("fraction") if recurs else "",
+            extra=fields.others("fraction") if recurs else fields.others(),
         )
         size = len(event.to_json().encode())
         if size > MAX_EVENT:
@@ -138,6 +148,10 @@ class ApprovalEvent:
             record["reason"] = self.reason
         if self.email_to:
             record["email_to"] = self.email_to
+        if self.fraction:
+            record["fraction"] = self.fraction
+        if self.decidable:
+            record["decidable"] = True
         if self.extra:
             record["extra"] = self.extra
         return json.dumps(record, ensure_ascii=False, separators=(",", ":"))

@@ -105,6 +105,13 @@ class Fields:
             raise self._refuse(field, "is {}; pass a year between 2 and 9998", value)
         return value
 
+    def fraction(self, field: str) -> str:
+        value = self._data.get(field)
+        try:
+            return fraction(value)
+        except ValueError as error:
+            raise self._refuse(field, "is {}; pass a fraction between 0 and 1 such as 0.5", value) from error
+
     def addresses(self, field: str) -> tuple[str, ...]:
         value = self._data.get(field)
         if value is None:
@@ -121,16 +128,27 @@ class Fields:
             raise self._refuse(field, f"has {len(addresses)} addresses; the most is {MAX_RECIPIENTS}")
         return tuple(addresses)
 
-    def extra(self) -> dict[str, Any] | None:
+    def others(self, *known: str) -> dict[str, Any] | None:
+        """Everything but the fields that every type has and those ``known`` besides."""
         extra = {}
         for field, value in self._data.items():
-            if field in self._OWN:
+            if field in self._OWN or field in known:
                 continue
             try:
                 extra[_key(field)] = _clean_json(value, depth=0)
             except ValueError as error:
                 raise self._refuse(field, f"is not a JSON value: {error}") from error
         return extra or None
+
+
+def fraction(value: Any) -> str:
+    """A fraction between 0 and 1, a number or text, in its shortest form, ``0.5``; raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(f"{_seen(value)} is no fraction")
+    number = round(float(value), 4)
+    if not 0 < number < 1:
+        raise ValueError(f"{number} is not between 0 and 1")
+    return f"{number:.4f}".rstrip("0")
 
 
 def clean(text: str) -> str:

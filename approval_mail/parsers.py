@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from approval_mail.addresses import is_address, split_addresses, split_sender
-from approval_mail.fields import MAX_RECIPIENTS
+from approval_mail.fields import MAX_RECIPIENTS, fraction
 
 _TRUE = frozenset(("true", "1", "yes", "on"))
 _FALSE = frozenset(("false", "0", "no", "off"))
@@ -119,3 +119,46 @@ def broker_url(text: str) -> str:
     if "://" not in text:
         raise ValueError("use a URL such as redis://host:6379/1 or amqp://host//")
     return text
+
+
+def fractions(text: str) -> tuple[str, ...]:
+    """Fractions between 0 and 1, each once, in rising order, as `fields.fraction` writes them."""
+    try:
+        found = {fraction(part) for part in text.split(",")}
+    except ValueError as error:
+        raise ValueError("use fractions between 0 and 1, comma separated, such as 0.5,0.8") from error
+    return tuple(sorted(found, key=float))
+
+
+def words(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found:
+        raise ValueError("use words, comma separated")
+    return found
+
+
+def public_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        sound = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound or parts.scheme not in ("http", "https") or parts.query or parts.fragment or parts.username:
+        raise ValueError(
+            "use the address that approvers reach approval-mail api at, such as https://approve.example.com"
+        )
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("use ASCII characters; write an internationalised name in its xn-- form")
+    return text.rstrip("/")
+
+
+#: Characters. What `openssl rand -hex 16` prints.
+_MIN_SECRET = 32
+
+
+def link_secrets(text: str) -> tuple[str, ...]:
+    """Secrets, comma separated or one a line; the first one signs."""
+    found = tuple(part.strip() for part in text.replace("\n", ",").split(",") if part.strip())
+    if not found or any(len(secret) < _MIN_SECRET for secret in found):
+        raise ValueError(f"use at least {_MIN_SECRET} characters for each secret, such as openssl rand -hex 32 prints")
+    return found

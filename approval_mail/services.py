@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import _lru_cache_wrapper, cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from approval_mail.recording import Recorder
 from approval_mail.settings import Loaded, Settings
@@ -15,19 +15,30 @@ from approval_mail.store import EventStore, WakeUp, hook_client, operator_client
 
 if TYPE_CHECKING:
     from approval_mail.delivery import Delivery
+    from approval_mail.links import Links
     from approval_mail.mailer import Mailer
     from approval_mail.rendering import Renderer
 
 logger = logging.getLogger(__name__)
 
+_Made = TypeVar("_Made")
+
 _configured: Settings | None = None
+_with_connections: list[_lru_cache_wrapper[Any]] = []
+
+
+def per_process(make: Callable[..., _Made]) -> _lru_cache_wrapper[_Made]:
+    """Make it once, and anew in a forked child and after `configure`: for what holds connections."""
+    cached = cache(make)
+    _with_connections.append(cached)
+    return cached
 
 
 def configure(settings: Settings | None) -> None:
     """Use these settings in place of the environment's and ``.env``'s; None: read those anew."""
     global _configured  # noqa: PLW0603
     _configured = settings
-    for made in (loaded, spool, renderer):
+    for made in (loaded, spool, renderer, links):
         made.cache_clear()
     forget_connections()
 
@@ -56,7 +67,7 @@ def spool() -> Spool:
     return Spool(loaded().usable.spool_dir)
 
 
-@cache
+@per_process
 def recorder(wake: Callable[[WakeUp], object]) -> Recorder:
     """What hooks record with: a client that gives up soon, and the spool."""
     usable = loaded().usable
@@ -65,14 +76,14 @@ def recorder(wake: Callable[[WakeUp], object]) -> Recorder:
     return Recorder(_store(usable, hook_client(usable.redis_url)), spool(), loaded(), wake)
 
 
-@cache
+@per_process
 def store() -> EventStore:
     """The store as workers use it: a client that outlasts a restart of Redis."""
     found = settings()
     return _store(found, worker_client(found.redis_url))
 
 
-@cache
+@per_process
 def operator_store() -> EventStore:
     """The store as a person at a terminal uses it: a client that says soon what is wrong."""
     found = settings()
@@ -105,6 +116,15 @@ def renderer(language: str = "") -> Renderer:
 
 
 @cache
+def links() -> Links | None:
+    """What makes and reads the links in mails; None where APPROVAL_PUBLIC_URL is unset."""
+    from approval_mail.links import Links  # noqa: PLC0415
+
+    found = settings()
+    return Links(found.approval_public_url, found.approval_link_secret) if found.approval_public_url else None
+
+
+@per_process
 def mailer() -> Mailer:
     from approval_mail.mailer import Channel, Mailer  # noqa: PLC0415
 
@@ -125,16 +145,16 @@ def mailer() -> Mailer:
     )
 
 
-@cache
+@per_process
 def delivery() -> Delivery:
     from approval_mail.delivery import Delivery  # noqa: PLC0415
 
-    return Delivery(store(), renderer(), mailer())
+    return Delivery(store(), renderer(), mailer(), links())
 
 
 def forget_connections() -> None:
     """Make everything that holds a connection anew at its next use: a forked child needs its own."""
-    for made in (recorder, store, operator_store, mailer, delivery):
+    for made in _with_connections:
         made.cache_clear()
 
 

@@ -14,7 +14,8 @@ from dotenv import dotenv_values
 
 from approval_mail import parsers
 from approval_mail.errors import InvalidSettings
-from approval_mail.timing import MAX_SMTP_TIMEOUT
+from approval_mail.redaction import REDACT_KEYS
+from approval_mail.timing import MAX_APPROVAL_TIMEOUT, MAX_SMTP_TIMEOUT
 
 #: Languages that have mail templates; each but the first has a folder of its name.
 LANGUAGES = ("ko", "en")
@@ -82,6 +83,24 @@ class Settings:
     #: Zone in which mails show times; None: the system's.
     timezone: tzinfo | None = _setting("NOTIFICATION_TIMEZONE", parsers.zone)
     spool_dir: Path = _setting("NOTIFICATION_SPOOL_DIR", parsers.path, default_factory=_spool_folder)
+    #: Seconds that a request of the approvals store waits for an answer unless it says otherwise.
+    approval_timeout: float = _setting(
+        "APPROVAL_TIMEOUT_SECONDS", parsers.number(1, MAX_APPROVAL_TIMEOUT, float, " seconds"), 300.0
+    )
+    #: Fractions of a request's window at which the approvers are reminded, as they were written.
+    approval_reminders: tuple[str, ...] = _setting("APPROVAL_REMINDERS", parsers.fractions, ())
+    #: Who receives the last reminder as well.
+    approval_escalate_to: tuple[str, ...] = _setting("APPROVAL_ESCALATE_TO", parsers.recipients, ())
+    #: Patterns of keys, as of fnmatch, whose values never leave the application.
+    approval_redact_keys: tuple[str, ...] = _setting("APPROVAL_REDACT_KEYS", parsers.words, REDACT_KEYS)
+    #: Where approvers reach ``approval-mail api``; without a slash at its end.
+    approval_public_url: str = _setting("APPROVAL_PUBLIC_URL", parsers.public_url, "")
+    #: The first signs the links in mails, all of them are believed.
+    approval_link_secret: tuple[str, ...] = _setting(
+        "APPROVAL_LINK_SECRET", parsers.link_secrets, (), secret=True, repr=False
+    )
+    #: Holds hashed API keys; it need not exist yet.
+    approval_api_keys_file: Path | None = _setting("APPROVAL_API_KEYS_FILE", parsers.path)
     redis_url: str = _setting("REDIS_URL", parsers.redis_url, "redis://localhost:6379/0", secret=True, repr=False)
     celery_broker_url: str | None = _setting("CELERY_BROKER_URL", parsers.broker_url, secret=True, repr=False)
     celery_result_backend: str | None = _setting("CELERY_RESULT_BACKEND", parsers.broker_url, secret=True, repr=False)
@@ -216,6 +235,13 @@ class _Reader:
                 "SMTP_PASSWORD is unset while SMTP_USER has a value: set both, or neither; "
                 "SMTP_OAUTH_TOKEN_FILE or SMTP_OAUTH_TOKEN_COMMAND may stand in its place",
             )
+
+        if bool(usable.approval_public_url) != bool(usable.approval_link_secret):
+            present, absent = "APPROVAL_PUBLIC_URL", "APPROVAL_LINK_SECRET"
+            if usable.approval_link_secret:
+                present, absent = absent, present
+            if not {present, absent} & self._faulty:
+                self._problem(absent, f"{absent} is unset while {present} has a value: links in mails need both")
 
     def _misspelt(self) -> Iterator[str]:
         known = [row.metadata["name"] for row in fields(Settings)]

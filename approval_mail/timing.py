@@ -80,3 +80,9 @@ def order_faults(
         for (lower, low), (upper, high) in itertools.pairwise(ladder)
         if low >= high
     ]
+
+
+#: Seconds. Longest that a request of the approvals store waits for an answer.
+MAX_APPROVAL_TIMEOUT = 30 * 86400
+#: Seconds between two looks for requests that have run out, for reminders, and for requests nobody was told of.
+SWEEP_EVERY = 1.0

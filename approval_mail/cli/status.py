@@ -33,6 +33,7 @@ def _status() -> dict[str, Any]:
         "dead": counts.dead,
         "suppressed": counts.suppressed,
         "spooled": len(services.spool().paths()),
+        "untold": counts.untold,
         "oldest_pending_seconds": counts.oldest_pending_seconds,
         "beat_seconds_ago": counts.beat_seconds_ago,
         "workers": consumers(),
@@ -44,7 +45,11 @@ def _status() -> dict[str, Any]:
 
 
 #: What to do about a count that is not zero.
-_HINTS = {"dead": "  (why: approval-mail dead list)", "spooled": "  (bring them in: approval-mail spool replay)"}
+_HINTS = {
+    "dead": "  (why: approval-mail dead list)",
+    "spooled": "  (bring them in: approval-mail spool replay)",
+    "untold": "  (approval requests whose mails no server has accepted by half of their time: approval-admin list)",
+}
 
 
 def _page(found: dict[str, Any]) -> str:
@@ -53,7 +58,7 @@ def _page(found: dict[str, Any]) -> str:
         ("notifications", "enabled" if found["enabled"] else "disabled: hooks record nothing"),
         *(
             (name, f"{found[name]:,}{_HINTS.get(name, '') if found[name] else ''}")
-            for name in ("pending", "deferred", "claimed", "sent", "dead", "suppressed", "spooled")
+            for name in ("pending", "deferred", "claimed", "sent", "dead", "suppressed", "spooled", "untold")
         ),
         ("oldest pending", f"{oldest:.1f} s" if oldest is not None else "-"),
         ("beat", f"{beat:.1f} s ago" if beat is not None else "never seen"),

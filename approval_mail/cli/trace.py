@@ -25,13 +25,14 @@ def command(request_id: str, as_json: bool) -> None:
 
     The beginning of a REQUEST_ID, such as the eight characters that mails and logs show, is enough.
     """
-    changes = services.operator_store().history.trace(_whole(request_id))
+    request_id = _whole(request_id)
+    changes = services.operator_store().history.trace(request_id)
     if as_json:
         click.echo(json.dumps([row(change) for change in changes]))
         return
     if changes:
         click.echo(f"from {local(changes[0].at)}")
-    for line in _lines(changes):
+    for line in _lines(request_id, changes):
         click.echo(line)
     for event_id, count in Counter(change.event_id for change in changes).items():
         if count > MAX_TRACE:
@@ -58,7 +59,7 @@ def _whole(text: str) -> str:
     sys.exit(1)
 
 
-def _lines(changes: list[Change]) -> Iterator[str]:
+def _lines(request_id: str, changes: list[Change]) -> Iterator[str]:
     zone = services.settings().timezone
     before = None
     for change in changes:
@@ -69,7 +70,7 @@ def _lines(changes: list[Change]) -> Iterator[str]:
         reason = change.reason.removeprefix(code).strip()
         line = (
             f"{change.at.astimezone(zone):%H:%M:%S.%f}"[:-3]
-            + f"  {delay:>11}  {change.event_id.rpartition(':')[2]:<18}  {change.state:<10}  {attempt:<6}  {code:<3}"
+            + f"  {delay:>11}  {change.event_id.removeprefix(f'{request_id}:'):<21}  {change.state:<10}  {attempt:<6}  {code:<3}"
             + f"  {change.recipient}  {reason}"
         )
         yield line.rstrip()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import redis
@@ -14,6 +13,7 @@ from approval_mail import descriptions, timing
 from approval_mail.errors import InvalidRecord
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
 from approval_mail.store.history import History, moment
+from approval_mail.store.lua import Scripts
 from approval_mail.store.values import Claim, Counts, Recorded, Survey, Verdict, WakeUp, Work
 
 #: Tries of one mail whose outcome stays unknown (a dead worker, a lost reply after the final dot)
@@ -45,8 +45,9 @@ class EventStore:
 
     =========================  ======  ==================================================================
     P event:<event_id>         hash    record, type, request, nonce, recorded, replayed, since, expires, to, urgent,
-                                       late, rounds, resolved, token, begun, and ``mail:<recipient>`` per mail;
-                                       expires ``history`` after the event is finished
+                                       recurs, decidable, late, rounds, resolved, token, begun, and
+                                       ``mail:<recipient>`` per mail; expires ``history`` after the event is finished
+    P recurring:<request_id>   set     event_id of the request's events that recur; expires with the last finished
     P trace:<event_id>         list    what became of it since it was recorded, the last 1,000; expires with it
     P pending                  zset    event_id by due time; no expiry
     P urgent                   zset    the urgent ones of pending, likewise
@@ -80,16 +81,7 @@ class EventStore:
         self.history = History(client, self._prefix)
         self._lifetime = _ms(history)
         self._max_age = _ms(max_age)
-        folder = resources.files("approval_mail.store") / "scripts"
-        prelude = (folder / "prelude.lua").read_text("utf-8")
-        self._scripts = {
-            entry.name[:-4]: client.register_script(prelude + entry.read_text("utf-8"))
-            for entry in folder.iterdir()
-            if entry.name.endswith(".lua") and entry.name != "prelude.lua"
-        }
-
-    def _run(self, script: str, *args: str | int) -> Any:
-        return self._scripts[script](keys=[f"{self._prefix}pending"], args=[self._prefix, *args])
+        self._run = Scripts(client, self._prefix, "approval_mail.store")
 
     def server(self) -> dict[str, Any]:
         """What the server says of itself: name, aof (bool), maxmemory (bytes, 0: none) and maxmemory_policy."""
@@ -121,28 +113,23 @@ class EventStore:
         """
         answer, *wake = self._run(
             "record",
-            event.event_id,
-            event.to_json(),
-            event.type,
-            event.request_id,
-            nonce,
-            _ms(event.expires_at.timestamp()) if event.expires_at else "",
-            ",".join(event.email_to),
-            _flag(late),
-            _flag(event.kind.urgent),
-            batch_size,
-            _ms(batch_timeout),
-            _ms(urgent_timeout),
-            _WAKE_LIFETIME,
+            *record_args(
+                event,
+                nonce=nonce,
+                batch_size=batch_size,
+                batch_timeout=batch_timeout,
+                urgent_timeout=urgent_timeout,
+                late=late,
+            ),
         )
-        return Recorded(new=answer != "duplicate", again=answer == "again", wake_up=_wake_up(*wake))
+        return Recorded(new=answer != "duplicate", again=answer == "again", wake_up=wake_up(*wake))
 
     def wake(self, *, batch_size: int, batch_timeout: float, shortest: float = 0, longest: float = 60) -> WakeUp | None:
         """Ask for a wake-up for the work that remains; None if none is needed or one is outstanding.
 
         A full batch is due at once, a part of one after ``batch_timeout`` seconds.
         """
-        return _wake_up(
+        return wake_up(
             *self._run(
                 "wake",
                 _ms(shortest),
@@ -219,8 +206,8 @@ class EventStore:
 
         ``settled`` is event id, recipient and verdict; ``upcoming`` event id and recipient. Answers
         the settled event's final state, empty while a mail of it is open, and for the upcoming mail
-        ``go``, ``done`` (no longer open), ``buried`` (too many unknown outcomes), ``lost``, ``yield``
-        (an urgent event waits for a free worker: give back the rest) or empty.
+        ``go``, ``done`` (no longer open), ``moot: ...`` (suppressed for this reason), ``buried`` (too many
+        unknown outcomes), ``lost``, ``yield`` (an urgent event waits for a free worker: give back the rest) or empty.
         """
         event_id, recipient, verdict = settled or ("", "", Verdict(""))
         state, answer = self._run(
@@ -236,6 +223,7 @@ class EventStore:
             verdict.reason,
             *(upcoming or ("", "")),
             _ms(timing.URGENT_PATIENCE),
+            _MOOT_TYPES,
         )
         return state, answer
 
@@ -298,7 +286,7 @@ class EventStore:
 
     def count(self) -> Counts:
         """Count every event once, by where it is."""
-        pending, deferred, claimed, sent, dead, suppressed, *more = self._run("count", self._lifetime)
+        pending, deferred, claimed, sent, dead, suppressed, untold, *more = self._run("count", self._lifetime)
         oldest, beat, held, reason, next_step = more
         return Counts(
             pending,
@@ -307,6 +295,7 @@ class EventStore:
             sent,
             dead,
             suppressed,
+            untold,
             oldest_pending_seconds=_wait(oldest),
             beat_seconds_ago=_wait(beat),
             held_since=moment(held) if held >= 0 else None,
@@ -323,9 +312,11 @@ class EventStore:
         return int(self._run("discard", event_id, reason, self._lifetime))
 
 
+_MOOT = {row.name: True for row in EVENT_TYPES.values() if row.moot_when_decided}
+_MOOT_TYPES = json.dumps(_MOOT)
 _MOOT_RULES = json.dumps(
     {
-        "moot": {row.name: True for row in EVENT_TYPES.values() if row.moot_when_decided},
+        "moot": _MOOT,
         "outcomes": {row.name: row.outcome for row in EVENT_TYPES.values() if row.outcome},
     }
 )
@@ -344,7 +335,37 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _wake_up(milliseconds: int, due: int) -> WakeUp | None:
+def record_args(
+    event: ApprovalEvent,
+    *,
+    nonce: str,
+    batch_size: int,
+    batch_timeout: float,
+    urgent_timeout: float,
+    late: bool = False,
+) -> list[str | int]:
+    """What prelude.lua's ``record_event`` reads; the parameters are those of `EventStore.record`."""
+    return [
+        event.event_id,
+        event.to_json(),
+        event.type,
+        event.request_id,
+        nonce,
+        _ms(event.expires_at.timestamp()) if event.expires_at else "",
+        ",".join(event.email_to),
+        _flag(late),
+        _flag(event.kind.urgent),
+        _flag(event.kind.recurs),
+        _flag(event.decidable),
+        batch_size,
+        _ms(batch_timeout),
+        _ms(urgent_timeout),
+        _WAKE_LIFETIME,
+    ]
+
+
+def wake_up(milliseconds: int, due: int) -> WakeUp | None:
+    """What a script answers of the wake-up that it asks for; None if it asks for none."""
     return WakeUp(milliseconds / 1000, due) if milliseconds >= 0 else None
 
 

@@ -51,20 +51,24 @@ class History:
 
     def requests(self, text: str) -> list[str]:
         """The ids of requests on record that are ``text``, or else that begin with it, sorted."""
-        if any(self._client.exists(f"{self._prefix}event:{event_id}") for event_id in _event_ids(text)):
+        if any(self._client.exists(f"{self._prefix}event:{event_id}") for event_id in self._event_ids(text)):
             return [text]
         prefix = f"{self._prefix}event:"
         pattern = _PATTERN.sub(r"\\\1", f"{prefix}{text}") + "*"
         keys = self._client.scan_iter(match=pattern, count=_SCAN)
-        return sorted({key.removeprefix(prefix).rpartition(":")[0] for key in keys})
+        return sorted({_request_id(key.removeprefix(prefix)) for key in keys})
 
     def trace(self, request_id: str) -> list[Change]:
         """Every change of state of a request's events and their mails, oldest first; raises InvalidRecord.
 
         Of an event with more than MAX_TRACE of them the first are forgotten.
         """
-        changes = [change for event_id in _event_ids(request_id) for change in self._trace(event_id)]
+        changes = [change for event_id in self._event_ids(request_id) for change in self._trace(event_id)]
         return sorted(changes, key=lambda change: change.at)
+
+    def _event_ids(self, request_id: str) -> list[str]:
+        recurring = self._client.smembers(f"{self._prefix}recurring:{request_id}")
+        return [*(f"{request_id}:{row.name}" for row in EVENT_TYPES.values() if not row.recurs), *sorted(recurring)]
 
     def _trace(self, event_id: str) -> Iterator[Change]:
         recorded, replayed = self._client.hmget(f"{self._prefix}event:{event_id}", "recorded", "replayed")
@@ -75,8 +79,12 @@ class History:
             yield _change(event_id, row)
 
 
-def _event_ids(request_id: str) -> list[str]:
-    return [f"{request_id}:{name}" for name in EVENT_TYPES]
+#: The end of an event's id, after its request's.
+_KIND = re.compile(rf":(?:{'|'.join(EVENT_TYPES)})(?::0\.\d+)?$")
+
+
+def _request_id(event_id: str) -> str:
+    return _KIND.sub("", event_id)
 
 
 def _change(event_id: str, row: str) -> Change:

@@ -123,6 +123,8 @@ class Counts:
     sent: int
     dead: int
     suppressed: int
+    #: Requests of the approvals store that nobody was told of by half of their window.
+    untold: int
     oldest_pending_seconds: float | None
     beat_seconds_ago: float | None
     held_since: datetime | None

@@ -1,13 +1,16 @@
 -- Begin one try of a claim: a redelivered copy of a try that began before gets nothing.
--- Keys: event:<id> hashes, claimed zset; a moot event moves to the suppressed zset.
+-- Keys: event:<id> and approval:<request> hashes, claimed zset; a moot event moves to the suppressed zset.
 -- ARGV: 2 token, 3 number of the try from 0, 4 lease, 5 history, 6 JSON of {moot: {type: true}, outcomes: {type: word}},
 --       7... event ids
 -- Answers one row per event: {'open', id, record, rounds, recipient, ...} or {'suppressed', id, reason}
 local token, try, rules = ARGV[2], tonumber(ARGV[3]), cjson.decode(ARGV[6])
 
-local function moot(key)
-  local type, request, expires = unpack(redis.call('HMGET', key, 'type', 'request', 'expires'))
+-- A request of the approvals store is looked up at every try, what hosts tell of theirs once it is late.
+local function moot(key, late)
+  local type, request, expires, decidable = unpack(redis.call('HMGET', key, 'type', 'request', 'expires', 'decidable'))
   if not rules.moot[type] then return nil end
+  if decidable == '1' then return ended(request) end
+  if not late then return nil end
   for outcome, word in pairs(rules.outcomes) do
     if redis.call('EXISTS', event_key(request .. ':' .. outcome)) == 1 then return 'moot: already ' .. word end
   end
@@ -20,7 +23,7 @@ for i = 7, #ARGV do
   local held, begun, late, record, rounds = unpack(redis.call('HMGET', key, 'token', 'begun', 'late', 'record', 'rounds'))
   if held == token and tonumber(begun) <= try then
     redis.call('HSET', key, 'begun', try + 1)
-    local reason = (late == '1' or try > 0) and moot(key)
+    local reason = moot(key, late == '1' or try > 0)
     if reason then
       close_open_mails(id, 'suppressed', '', '', reason, ARGV[5])
       rows[#rows + 1] = {'suppressed', id, reason}

@@ -1,5 +1,5 @@
 -- Count events, each once. Keys: all zsets, beat string, channel hash. ARGV: 2 history
--- Answers {pending, deferred, claimed, sent, dead, suppressed, ms since the oldest became due or -1,
+-- Answers {pending, deferred, claimed, sent, dead, suppressed, untold, ms since the oldest became due or -1,
 --          ms since beat's last gather or -1, channel held since (ms) or -1, channel's reason, channel's next step}
 local oldest = redis.call('ZRANGE', PENDING, 0, 0, 'WITHSCORES')[2]
 local beat = tonumber(redis.call('GET', prefix .. 'beat'))
@@ -11,6 +11,7 @@ return {
   redis.call('ZCOUNT', PENDING, '(' .. string.format('%d', now), '+inf'),
   redis.call('ZCARD', CLAIMED),
   kept('sent'), kept('dead'), kept('suppressed'),
+  redis.call('ZCARD', prefix .. 'untold'),
   oldest and tonumber(oldest) <= now and now - tonumber(oldest) or -1,
   beat and now - beat or -1,
   tonumber(channel[1]) or -1, channel[2] or '', channel[3] or '',

@@ -81,13 +81,32 @@ local function take_pending(id)
   redis.call('ZREM', URGENT, id)
 end
 
+local function approval_key(request) return prefix .. 'approval:' .. request end
+
+-- Why a mail about a request that the approvals store keeps is pointless now, nil if it is not.
+local function ended(request)
+  local status, expires = unpack(redis.call('HMGET', approval_key(request), 'status', 'expires'))
+  if not status then return 'moot: the request is no longer on record' end
+  if status ~= 'pending' then return 'moot: already ' .. status end
+  if tonumber(expires) <= now then return 'moot: already expired' end
+end
+
+-- Some mail server has accepted a mail about this request: somebody can know of it.
+local function note_told(request)
+  if redis.call('HSETNX', approval_key(request), 'told', now) == 1 then
+    redis.call('ZREM', prefix .. 'unheard', request)
+    redis.call('ZREM', prefix .. 'untold', request)
+  end
+end
+
 -- Move an event to where its mails say it belongs; answers its final state, or '' while any is open.
 local function settle_event(id, history)
   local key, found = event_key(id), {}
   for _, mail in pairs(mails_of(id)) do found[mail.s] = true end
   if found.dead then redis.call('ZADD', BURIED, 'NX', now, id) else redis.call('ZREM', BURIED, id) end
   if found.open then return '' end
-  if redis.call('HGET', key, 'resolved') ~= '1' then
+  local resolved, recurs, request = unpack(redis.call('HMGET', key, 'resolved', 'recurs', 'request'))
+  if resolved ~= '1' then
     put_pending(id, now)
     return ''
   end
@@ -101,6 +120,7 @@ local function settle_event(id, history)
   redis.call('ZADD', prefix .. state, now, id)
   redis.call('PEXPIRE', key, history)
   redis.call('PEXPIRE', trace_key(id), history)
+  if recurs == '1' then redis.call('PEXPIRE', prefix .. 'recurring:' .. request, history) end
   return state
 end
 
@@ -146,4 +166,40 @@ local function ask_wake(wait, lifetime)
   if outstanding and outstanding <= due + SLACK then return NO_WAKE end
   redis.call('SET', prefix .. 'wake', string.format('%d', due), 'PX', wait + lifetime)
   return {wait, due}
+end
+
+-- Record an event once. ARGV from `first`: id, record, type, request id, nonce of this call, expires or '',
+-- recipients or '', then '1' or '' for late, urgent, recurs and decidable, then batch size, batch timeout,
+-- urgent timeout, wake-up's lifetime.
+-- Answers {'recorded' | 'again' | 'duplicate', milliseconds until the wake-up or -1, its due time}
+local RECORD_ARGS = 15
+local function record_event(first)
+  local id, record, type, request, nonce, expires, to, late, urgent, recurs, decidable = unpack(ARGV, first, first + 10)
+  local batch_size, batch_timeout, urgent_timeout, lifetime = unpack(ARGV, first + 11, first + 14)
+  local known = redis.call('HGET', event_key(id), 'nonce')
+  if known == nonce then return {'again', 0, now} end
+  if known then return {'duplicate', -1, 0} end
+  local function recorded(wake) return {'recorded', wake[1], wake[2]} end
+
+  redis.call('HSET', event_key(id), 'record', record, 'type', type, 'request', request, 'nonce', nonce,
+    'expires', expires, 'to', to, 'late', late, 'urgent', urgent, 'recorded', now, 'since', now)
+  if late == '1' then redis.call('HSET', event_key(id), 'replayed', '1') end
+  if decidable == '1' then redis.call('HSET', event_key(id), 'decidable', '1') end
+  if recurs == '1' then
+    redis.call('HSET', event_key(id), 'recurs', '1')
+    redis.call('SADD', prefix .. 'recurring:' .. request, id)
+    redis.call('PERSIST', prefix .. 'recurring:' .. request)
+  end
+  put_pending(id, now)
+
+  if redis.call('ZCOUNT', PENDING, '-inf', now) >= tonumber(batch_size) then
+    return recorded(ask_wake(0, tonumber(lifetime)))
+  end
+  if urgent ~= '1' then return recorded(ask_wake(tonumber(batch_timeout), tonumber(lifetime))) end
+
+  -- The first urgent event goes at once; those of the next window ride together at its end.
+  local window = redis.call('PTTL', prefix .. 'window')
+  if window > 0 then return recorded(ask_wake(window, tonumber(lifetime))) end
+  if tonumber(urgent_timeout) > 0 then redis.call('SET', prefix .. 'window', '1', 'PX', urgent_timeout) end
+  return recorded(ask_wake(0, tonumber(lifetime)))
 end

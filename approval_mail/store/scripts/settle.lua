@@ -1,9 +1,11 @@
 -- Settle one mail, mark the next one as being tried: one call per mail.
--- Keys: event:<id> hashes, trace:<id> lists, and where the event then belongs.
+-- Keys: event:<id> and approval:<request> hashes, trace:<id> lists, and where the event then belongs.
 -- ARGV: 2 token, 3 history, 4 most open tries,
 --       5 id or '', 6 recipient, 7 verdict: sent | dead | failed | unknown | unspent, 8 code, 9 phase, 10 reason,
 --       11 next id or '', 12 next recipient, 13 how long an urgent event may wait for a free worker
--- Answers {final state of the settled event or '', 'go' | 'done' | 'buried' | 'lost' | 'yield' | '' for the next mail}
+--       14 JSON of {type: true} for the types of which a late mail is pointless
+-- Answers {final state of the settled event or '', 'go' | 'done' | 'moot: ...' | 'buried' | 'lost' | 'yield' | '' for
+-- the next mail}
 local token, history = ARGV[2], ARGV[3]
 local function held(id) return redis.call('HGET', event_key(id), 'token') == token end
 
@@ -18,6 +20,10 @@ if mail and mail.s ~= 'sent' and (verdict == 'sent' or (held(id) and mail.s == '
     mail.s = verdict
     tally(token, verdict)
   end
+  if verdict == 'sent' then
+    local decidable, request = unpack(redis.call('HMGET', event_key(id), 'decidable', 'request'))
+    if decidable == '1' then note_told(request) end
+  end
   save_mail(id, recipient, mail)
   -- A try that failed leaves its event claimed, or deferred by what follows.
   if verdict ~= 'unspent' then note_mail(id, recipient, mail, mail.s == 'open' and 'claimed' or mail.s) end
@@ -29,6 +35,13 @@ if next_id == '' then return {state, ''} end
 if not held(next_id) then return {state, 'lost'} end
 if redis.call('HGET', event_key(next_id), 'urgent') ~= '1'
   and redis.call('ZCOUNT', URGENT, '-inf', now - tonumber(ARGV[13])) > 0 then return {state, 'yield'} end
+local type, request, decidable = unpack(redis.call('HMGET', event_key(next_id), 'type', 'request', 'decidable'))
+-- It may have been decided since the try began, while mails before it were sent.
+local moot = decidable == '1' and cjson.decode(ARGV[14])[type] and ended(request)
+if moot then
+  close_open_mails(next_id, 'suppressed', '', '', moot, history)
+  return {state, moot}
+end
 local upcoming = load_mail(next_id, next_recipient)
 if not upcoming or upcoming.s ~= 'open' then return {state, 'done'} end
 if upcoming.o >= tonumber(ARGV[4]) then

@@ -1,0 +1,272 @@
+"""Approval requests in Redis; each change of status is one script, which records its event as well."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from approval_mail.approvals.values import Stats, Status
+from approval_mail.events import ApprovalEvent
+from approval_mail.store import WakeUp
+from approval_mail.store.event_store import record_args, wake_up
+from approval_mail.store.lua import Scripts
+
+#: Requests that one call reads or moves at the most.
+_CHUNK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How events are gathered, as a script that records one has to know."""
+
+    #: Events.
+    batch_size: int
+    #: Seconds.
+    batch_timeout: float
+    #: Seconds.
+    urgent_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One request as it lies in Redis; times are milliseconds of Redis's clock."""
+
+    request_id: str
+    #: The hash's fields.
+    fields: dict[str, str]
+    #: When it was read.
+    now: int
+
+    @property
+    def status(self) -> Status:
+        return Status(self.fields["status"])
+
+    @property
+    def asked(self) -> int:
+        return int(self.fields["asked"])
+
+    @property
+    def expires(self) -> int:
+        return int(self.fields["expires"])
+
+    @property
+    def is_over(self) -> bool:
+        """It has run out, and nobody has put that on record yet."""
+        return self.status is Status.PENDING and self.expires <= self.now
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a request is to end."""
+
+    status: Status
+    #: Names the call: told again, it has ended the request already.
+    nonce: str
+    responder: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a script made of a change."""
+
+    #: A word of the script's.
+    word: str
+    wake_up: WakeUp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What the clock asks for."""
+
+    #: Past their deadline.
+    expired: tuple[str, ...]
+    #: Pairs of request id and fraction.
+    reminders: tuple[tuple[str, str], ...]
+    #: Half of their window is over and no mail server has accepted a mail about them; each is answered once.
+    untold: tuple[str, ...]
+
+    @property
+    def more(self) -> bool:
+        """There may be more of it."""
+        return max(len(self.expired), len(self.reminders), len(self.untold)) >= _CHUNK
+
+
+class ApprovalStore:
+    """The state machine of approval requests.
+
+    ::
+
+        ask ──▶ pending ──finish──▶ approved | rejected | cancelled   before the deadline
+                 ▲   │    └───────▶ expired                           from the deadline on
+                 └───┘ extend, remind
+
+    Keys, beside those of `EventStore` and on the same cluster slot (``P`` is ``<namespace>:{store}:``):
+
+    ========================  =======  ================================================================
+    P approval:<request_id>   hash     status, nonce, asked, expires, record (the approval_requested event), fractions,
+                                       mailed, reminded, extender, told, untold; once it has ended finisher, responder,
+                                       reason, ended; expires ``history`` after the end
+    P approvals               zset     every request_id by when it was asked
+    P approvals:<status>      zset     those of one status, likewise
+    P ids                     zset     every request_id with score 0, for a search by its beginning
+    P deadlines               zset     pending request_id by deadline
+    P reminders               zset     ``<fraction> <request_id>`` of pending ones by when it is due
+    P unheard                 zset     pending request_id no mail about which was accepted yet, by half of its window
+    P untold                  zset     those of them past it, by when that was found
+    P finished                zset     request_id by its end; forgotten after ``history``
+    P ended                   channel  request_id, when it ends
+    ========================  =======  ================================================================
+
+    Times are milliseconds of Redis's clock.
+    """
+
+    def __init__(
+        self, client: redis.Redis, *, pace: Pace, namespace: str = "approval_mail", history: float = 7 * 86400
+    ) -> None:
+        """``client`` decodes responses; ``history`` is seconds."""
+        self._client: Any = client
+        self._prefix = f"{namespace}:{{store}}:"
+        self._history = round(history * 1000)
+        self._pace = pace
+        self._run = Scripts(client, self._prefix, "approval_mail.approvals")
+
+    def now(self) -> int:
+        seconds, microseconds = self._client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def ask(
+        self, event: ApprovalEvent, *, nonce: str, asked: int, expires: int, fractions: Sequence[str], mailed: bool
+    ) -> Answer:
+        """Put the request that ``event`` tells of on record, and the event if ``mailed``: ``asked`` or ``exists``."""
+        return _answer(
+            self._run(
+                "ask",
+                *self._event(event if mailed else None, nonce),
+                event.request_id,
+                nonce,
+                asked,
+                expires,
+                event.to_json(),
+                ",".join(fractions),
+            )
+        )
+
+    def finish(self, kept: Kept, event: ApprovalEvent | None, ending: Ending) -> Answer:
+        """End a pending request, and record ``event`` with it.
+
+        Answers ``done``; ``unknown``; ``ended`` (before, by another call); ``changed`` (its deadline is no longer that
+        of ``kept``); ``late`` (only to expire is left) or ``early`` (it cannot expire yet).
+        """
+        return _answer(
+            self._run(
+                "finish",
+                *self._event(event, ending.nonce),
+                kept.request_id,
+                ending.status.value,
+                ending.nonce,
+                ending.responder,
+                ending.reason,
+                kept.expires,
+                self._history,
+            )
+        )
+
+    def extend(self, kept: Kept, expires: int, events: Sequence[ApprovalEvent], *, nonce: str) -> str:
+        """Put the deadline off; ``events`` are those that tell of it, as they are with the new one.
+
+        Answers ``extended``, ``unknown``, ``ended``, ``late`` or ``changed``.
+        """
+        pairs = [part for event in events for part in (event.event_id, event.to_json())]
+        return str(self._run("extend", kept.request_id, kept.expires, expires, nonce, *pairs))
+
+    def remind(self, kept: Kept, event: ApprovalEvent, *, nonce: str) -> Answer:
+        """Record the reminder ``event`` if it is still due: ``reminded`` or ``no``."""
+        return _answer(self._run("remind", *self._event(event, nonce), kept.request_id, event.fraction, kept.expires))
+
+    def due(self) -> Due:
+        """What is due now, and forget what is older than history."""
+        expired, reminders, untold = self._run("due", _CHUNK, self._history)
+        pairs = (member.partition(" ") for member in reminders)
+        return Due(tuple(expired), tuple((request_id, fraction) for fraction, _, request_id in pairs), tuple(untold))
+
+    def read(self, request_ids: Sequence[str]) -> list[Kept]:
+        """The requests of these ids that are on record, in the same order."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            for request_id in request_ids:
+                pipeline.hgetall(f"{self._prefix}approval:{request_id}")
+            (seconds, microseconds), *rows = pipeline.execute()
+        now = int(seconds) * 1000 + int(microseconds) // 1000
+        return [Kept(request_id, fields, now) for request_id, fields in zip(request_ids, rows, strict=True) if fields]
+
+    def find(self, text: str) -> list[str]:
+        """The ids that are ``text``, or else that begin with it, sorted."""
+        if self._client.zscore(f"{self._prefix}ids", text) is not None:
+            return [text]
+        return list(self._client.zrangebylex(f"{self._prefix}ids", f"[{text}", f"({text}\x7f"))
+
+    def listing(self, status: Status | None, after: tuple[int, str] | None) -> Iterator[Kept]:
+        """Requests of one status or all, newest first; ``after`` is when the last one seen was asked, and its id."""
+        key = f"{self._prefix}approvals" + (f":{status.value}" if status else "")
+        newest = f"{after[0]}" if after else "+inf"
+        start = 0
+        while True:
+            rows = self._client.zrevrangebyscore(key, newest, "-inf", start, _CHUNK, withscores=True)
+            found = [name for name, asked in rows if after is None or (int(asked), name) < after]
+            yield from self.read(found)
+            if len(rows) < _CHUNK:
+                return
+            start += _CHUNK
+
+    def stats(self) -> Stats:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for status in Status:
+                pipeline.zcard(f"{self._prefix}approvals:{status.value}")
+            pipeline.zcard(f"{self._prefix}untold")
+            *counts, untold = pipeline.execute()
+        return Stats(**{status.value: count for status, count in zip(Status, counts, strict=True)}, untold=untold)
+
+    def listen(self) -> Ended:
+        """Hear from now on of every request that ends."""
+        return Ended(self._client, f"{self._prefix}ended")
+
+    def _event(self, event: ApprovalEvent | None, nonce: str) -> list[str | int]:
+        if event is None:
+            return [""] * 15
+        return record_args(
+            event,
+            nonce=nonce,
+            batch_size=self._pace.batch_size,
+            batch_timeout=self._pace.batch_timeout,
+            urgent_timeout=self._pace.urgent_timeout,
+        )
+
+
+class Ended:
+    """Hears of requests that end."""
+
+    def __init__(self, client: Any, channel: str) -> None:
+        self._pubsub = client.pubsub(ignore_subscribe_messages=True)
+        self._pubsub.subscribe(channel)
+
+    def next(self, seconds: float) -> str | None:
+        """The next request that ends within ``seconds``; None if none does."""
+        message = self._pubsub.get_message(timeout=seconds)
+        return str(message["data"]) if message else None
+
+    def close(self) -> None:
+        self._pubsub.close()
+
+
+def _answer(row: Any) -> Answer:
+    word, *wake = row
+    return Answer(word, wake_up(*wake))
+
+
+#: A request id of the approvals store: it stands in paths of URLs and on command lines.
+REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")

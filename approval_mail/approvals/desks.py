@@ -1,0 +1,56 @@
+"""Turns settings into desks, once per process: for whom they work differs, and so how long they wait for Redis."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from approval_mail import services
+from approval_mail.approvals.approval_store import ApprovalStore, Pace
+from approval_mail.approvals.desk import Desk
+from approval_mail.approvals.watcher import Watcher
+from approval_mail.bounded import within
+from approval_mail.celery import wake_gather
+from approval_mail.store import hook_client, operator_client, worker_client
+
+#: Seconds. What the steps over the network of one call of a host may take together.
+_BUDGET = 0.35
+
+
+@services.per_process
+def for_hosts() -> Desk:
+    """A desk that answers or fails within half a second, as hooks do."""
+    client = hook_client(services.settings().redis_url)
+    return _desk(client, patience=functools.partial(within, _BUDGET))
+
+
+@services.per_process
+def for_operators() -> Desk:
+    """A desk for whom a person waits: it says soon what is wrong."""
+    return _desk(operator_client(services.settings().redis_url))
+
+
+@services.per_process
+def for_workers() -> Desk:
+    """A desk that outlasts a restart of Redis."""
+    return _desk(worker_client(services.settings().redis_url))
+
+
+@services.per_process
+def watcher() -> Watcher:
+    """Waits for requests, on connections of its own."""
+    client = operator_client(services.settings().redis_url)
+    return Watcher(_desk(client), _store(client).listen)
+
+
+def _store(client: Any) -> ApprovalStore:
+    found = services.settings()
+    return ApprovalStore(
+        client,
+        pace=Pace(found.batch_size, found.batch_timeout, found.urgent_timeout),
+        history=found.history_days * 86400,
+    )
+
+
+def _desk(client: Any, **more: Any) -> Desk:
+    return Desk(_store(client), services.settings(), wake_gather, **more)

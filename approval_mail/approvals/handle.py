@@ -1,0 +1,97 @@
+"""Asks for permission and waits for the answer: what a host calls."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import time
+from typing import Any
+
+from approval_mail.approvals import desks
+from approval_mail.approvals.errors import ApprovalsUnavailable
+from approval_mail.approvals.values import Approval, Status
+
+
+class Handle:
+    """A request that was asked, to wait for."""
+
+    def __init__(self, approval: Approval) -> None:
+        #: As it was when the handle was made.
+        self.approval = approval
+        self.request_id = approval.request_id
+
+    def wait(self, timeout: float | None = None) -> Approval:
+        """The request once it has ended, or as it is after ``timeout`` seconds; true only if it was approved.
+
+        Redis wakes whoever waits. Raises ApprovalsUnavailable if ``timeout`` ends while Redis cannot be used, and
+        UnknownApproval if the request is no longer on record.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        with desks.watcher().waiting(self.request_id) as future:
+            with contextlib.suppress(ApprovalsUnavailable):
+                approval = desks.for_hosts().read(self.request_id)
+                if approval.status is not Status.PENDING:  # Before anyone listened.
+                    return approval
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                return future.result(None if until is None else max(0, until - time.monotonic()))
+        return desks.for_hosts().read(self.request_id)
+
+    async def wait_async(self, timeout: float | None = None) -> Approval:
+        """`wait` for a coroutine; the event loop goes on meanwhile."""
+        until = None if timeout is None else time.monotonic() + timeout
+        with desks.watcher().waiting(self.request_id) as future:
+            with contextlib.suppress(ApprovalsUnavailable):
+                approval = await asyncio.to_thread(desks.for_hosts().read, self.request_id)
+                if approval.status is not Status.PENDING:
+                    return approval
+            ended = asyncio.wrap_future(future)
+            left = None if until is None else max(0, until - time.monotonic())
+            done, _ = await asyncio.wait((ended,), timeout=left)
+            if done:
+                return ended.result()
+        return await asyncio.to_thread(desks.for_hosts().read, self.request_id)
+
+    def cancel(self, reason: str = "") -> Approval:
+        """Withdraw the request; raises NotPending once it has ended."""
+        return desks.for_hosts().cancel(self.request_id, reason=reason)
+
+    def extend(self, seconds: float) -> Approval:
+        """Put the deadline off by ``seconds``; raises NotPending once the request has ended."""
+        return desks.for_hosts().extend(self.request_id, seconds)
+
+
+def require(
+    *,
+    user_id: str,
+    tool_name: str,
+    arguments: Any = None,
+    timeout: float | None = None,
+    request_id: str | None = None,
+    email_to: Any = None,
+    **extra: Any,
+) -> Handle:
+    """Ask for permission that ``user_id`` may run ``tool_name``, and mail whoever may give it.
+
+    ``timeout`` is seconds until the request expires, APPROVAL_TIMEOUT_SECONDS if None. ``arguments`` and ``extra`` are
+    JSON values, shown to who decides; those under keys of APPROVAL_REDACT_KEYS are replaced before they leave this
+    process. ``request_id`` is made if None; ``email_to`` (at most 50 addresses) replaces EMAIL_TO. Returns within half
+    a second, or raises ApprovalsUnavailable, InvalidEvent naming a field, ApprovalExists or InvalidSettings: no
+    permission was given then.
+    """
+    return Handle(
+        desks.for_hosts().ask(
+            **extra,
+            user_id=user_id,
+            tool_name=tool_name,
+            arguments=arguments,
+            timeout=timeout,
+            request_id=request_id,
+            email_to=email_to,
+        )
+    )
+
+
+def resume(request_id: str) -> Handle:
+    """A handle for a request that was asked before, here or elsewhere; raises UnknownApproval, ApprovalsUnavailable."""
+    return Handle(desks.for_hosts().read(request_id))

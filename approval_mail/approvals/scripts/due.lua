@@ -1,0 +1,37 @@
+-- What the clock asks for: requests past their deadline, reminders, requests nobody was told of, records to forget.
+-- Those nobody was told of are marked here, so that each is answered once.
+-- Keys: approval:<request> hashes, deadlines, reminders, unheard, untold, finished, approvals, ids and
+--       approvals:<status> zsets. ARGV: 2 most of each kind, 3 history
+-- Answers {{request, ...}, {'<fraction> <request>', ...}, {request, ...}}
+local most = tonumber(ARGV[2])
+-- What is due in a zset, without what someone deleted by hand.
+local function up_to_now(zset)
+  local found = {}
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', prefix .. zset, '-inf', now, 'LIMIT', 0, most)) do
+    if redis.call('EXISTS', approval_key(string.match(member, '[^ ]+$'))) == 1 then
+      found[#found + 1] = member
+    else
+      redis.call('ZREM', prefix .. zset, member)
+    end
+  end
+  return found
+end
+
+local untold = {}
+for _, id in ipairs(up_to_now('unheard')) do
+  redis.call('ZREM', prefix .. 'unheard', id)
+  local status, told = unpack(redis.call('HMGET', approval_key(id), 'status', 'told'))
+  if status == 'pending' and not told then
+    redis.call('HSET', approval_key(id), 'untold', '1')
+    redis.call('ZADD', prefix .. 'untold', now, id)
+    untold[#untold + 1] = id
+  end
+end
+local forgotten = redis.call('ZRANGEBYSCORE', prefix .. 'finished', '-inf', now - tonumber(ARGV[3]), 'LIMIT', 0, most)
+for _, id in ipairs(forgotten) do
+  for _, zset in ipairs({'finished', 'approvals', 'ids', 'approvals:approved', 'approvals:rejected', 'approvals:expired',
+    'approvals:cancelled'}) do
+    redis.call('ZREM', prefix .. zset, id)
+  end
+end
+return {up_to_now('deadlines'), up_to_now('reminders'), untold}

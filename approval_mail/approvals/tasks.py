@@ -1,0 +1,14 @@
+"""The clock of approval requests, as a Celery task."""
+
+from __future__ import annotations
+
+from approval_mail.approvals import desks, untold
+from approval_mail.celery import app
+from approval_mail.tasks import DescribedTask
+
+
+@app.task(base=DescribedTask, name="approval_mail.sweep_expired", ignore_result=True)
+def sweep_expired() -> None:
+    """Expire requests that ran out, remind of those that wait, and tell of those that nobody was told of."""
+    for approval in desks.for_workers().sweep():
+        untold.tell(approval)

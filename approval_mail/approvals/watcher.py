@@ -1,0 +1,132 @@
+"""Waits for many requests at once, in one thread with one connection: nobody polls."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+from approval_mail.approvals import untold
+from approval_mail.approvals.approval_store import Ended
+from approval_mail.approvals.desk import Desk
+from approval_mail.approvals.errors import ApprovalsUnavailable, UnknownApproval
+from approval_mail.approvals.values import Approval, Status
+from approval_mail.store import StoreError
+
+logger = logging.getLogger(__name__)
+
+#: Seconds. All that is waited for is looked at this often, for a deadline or a notification that was lost.
+_LOOK_AGAIN = 1.0
+
+Waiter = concurrent.futures.Future[Approval]
+
+
+class Watcher:
+    """Completes a future for each request that ends, by Redis's notification or by looking once a second.
+
+    Its thread runs while anybody waits. While Redis is out of reach the waiters wait on.
+    """
+
+    def __init__(self, desk: Desk, listen: Callable[[], Ended]) -> None:
+        self._desk = desk
+        self._listen = listen
+        self._lock = threading.Lock()
+        self._waiters: defaultdict[str, set[Waiter]] = defaultdict(set)
+        self._told: set[str] = set()
+        self._thread: threading.Thread | None = None
+        self._silent = False
+
+    @contextlib.contextmanager
+    def waiting(self, request_id: str) -> Iterator[Waiter]:
+        """A future for the request once it has ended; given up when the context is left."""
+        future: Waiter = concurrent.futures.Future()
+        with self._lock:
+            self._waiters[request_id].add(future)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="approval-mail-watcher", daemon=True)
+                self._thread.start()
+        try:
+            yield future
+        finally:
+            with self._lock:
+                self._waiters[request_id].discard(future)
+                if not self._waiters[request_id]:
+                    del self._waiters[request_id]
+                    self._told.discard(request_id)
+
+    def look(self, request_ids: Sequence[str]) -> None:
+        """Complete the futures of those that have ended; raises ApprovalsUnavailable."""
+        found = self._desk.look(request_ids)
+        for request_id in request_ids:
+            approval = found.get(request_id)
+            if approval is None:
+                self._complete(
+                    request_id, lambda waiter, name=request_id: waiter.set_exception(UnknownApproval.of(name))
+                )
+                continue
+            if approval.untold:
+                self._tell(approval)
+            if approval.status is not Status.PENDING:
+                self._complete(request_id, lambda waiter, ended=approval: waiter.set_result(ended))
+
+    def _complete(self, request_id: str, complete: Callable[[Waiter], None]) -> None:
+        with self._lock:
+            waiters = list(self._waiters.get(request_id, ()))
+        for waiter in waiters:
+            # Whoever waited may have given up meanwhile, or have been told by another look.
+            with contextlib.suppress(concurrent.futures.InvalidStateError):
+                complete(waiter)
+
+    def _tell(self, approval: Approval) -> None:
+        with self._lock:
+            news = approval.request_id in self._waiters and approval.request_id not in self._told
+            self._told.add(approval.request_id)
+        if news:
+            untold.tell(approval)
+
+    def _watch(self) -> None:
+        ended: Ended | None = None
+        while names := self._go_on():
+            try:
+                ended = ended or self._listen()
+                self._wait_and_look(ended)
+            except (ApprovalsUnavailable, StoreError, OSError) as error:
+                ended = _close(ended)
+                if not self._silent:
+                    self._silent = True
+                    logger.error("Approvals are waited for (%d), and Redis cannot be used (%s)", len(names), error)
+                time.sleep(_LOOK_AGAIN)
+            else:
+                if self._silent:
+                    self._silent = False
+                    logger.info("Redis can be used again")
+        _close(ended)
+
+    def _wait_and_look(self, ended: Ended) -> None:
+        """Look at all that is waited for, then at each request that ends within the next second."""
+        self.look(self._names())
+        until = time.monotonic() + _LOOK_AGAIN
+        while (left := until - time.monotonic()) > 0:
+            request_id = ended.next(left)
+            if request_id in self._names():
+                self.look([request_id])
+
+    def _go_on(self) -> list[str]:
+        """What is waited for; where that is nothing the thread ends, and the next waiter starts another."""
+        with self._lock:
+            if not self._waiters:
+                self._thread = None
+            return list(self._waiters)
+
+    def _names(self) -> list[str]:
+        with self._lock:
+            return list(self._waiters)
+
+
+def _close(ended: Ended | None) -> None:
+    if ended:
+        ended.close()

@@ -1,0 +1,59 @@
+"""The links in mails that let their recipient decide: signed, never secret beyond that. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from itsdangerous import BadData, URLSafeSerializer
+
+from approval_mail.errors import InvalidLink
+
+Action = Literal["approve", "reject"]
+#: Of the token, in its order of choice.
+ACTIONS: tuple[Action, ...] = ("approve", "reject")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What one link is for."""
+
+    request_id: str
+    #: Whom its mail was sent to, and who decides with it.
+    recipient: str
+    action: Action
+
+
+class Links:
+    """Makes and reads the links of one installation.
+
+    ``public_url`` is where approvers reach the pages, without a slash at its end. The first of ``secrets`` signs,
+    all of them are believed: a new one is put in front, the old one taken out once its links have run out.
+    A link says nothing of time: what it is for is looked up when it is used.
+    """
+
+    def __init__(self, public_url: str, secrets: Sequence[str]) -> None:
+        self._public_url = public_url
+        self._serializer = URLSafeSerializer(
+            list(reversed(secrets)),
+            salt="approval_mail.decide",
+            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+        )
+
+    def url(self, request_id: str, recipient: str, action: Action) -> str:
+        """The link with which ``recipient`` does ``action``; always the same."""
+        return f"{self._public_url}/decide/{self.token(request_id, recipient, action)}"
+
+    def token(self, request_id: str, recipient: str, action: Action) -> str:
+        """The last part of the link's path."""
+        return str(self._serializer.dumps([request_id, recipient, ACTIONS.index(action)]))
+
+    def read(self, token: str) -> Link:
+        """What a token is for; raises InvalidLink if it is not ours."""
+        try:
+            request_id, recipient, action = self._serializer.loads(token)
+            return Link(request_id, recipient, ACTIONS[action])
+        except (BadData, ValueError, TypeError, IndexError) as error:
+            raise InvalidLink("the link is damaged, or its secret is no longer in APPROVAL_LINK_SECRET") from error

@@ -1,0 +1,32 @@
+"""Runs Lua scripts, each an atomic step from one state to the next."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import redis
+
+_PRELUDE = "prelude.lua"
+
+
+class Scripts:
+    """The scripts in a package's folder ``scripts``, by their names without ``.lua``.
+
+    prelude.lua of this package stands before each, then that folder's own: their keys and functions are theirs.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str, package: str) -> None:
+        """``prefix`` is what the store's keys begin with; all are on its cluster slot."""
+        self._prefix = prefix
+        folders = [resources.files(name) / "scripts" for name in dict.fromkeys((__package__, package))]
+        prelude = "\n".join((folder / _PRELUDE).read_text("utf-8") for folder in folders)
+        self._scripts: dict[str, Any] = {
+            entry.name[:-4]: client.register_script(prelude + entry.read_text("utf-8"))
+            for entry in folders[-1].iterdir()
+            if entry.name.endswith(".lua") and entry.name != _PRELUDE
+        }
+
+    def __call__(self, script: str, *args: str | int) -> Any:
+        """Run a script: ARGV[1] is the prefix, ``args`` follow."""
+        return self._scripts[script](keys=[f"{self._prefix}pending"], args=[self._prefix, *args])

@@ -1,0 +1,723 @@
+"""Approval requests against a real server: every change of status with its event, exactly one winner."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from approval_mail import approvals, services
+from approval_mail.approvals import Approval, NotPending, Status, desks, untold
+from approval_mail.approvals.desk import Desk
+from approval_mail.errors import InvalidEvent
+from approval_mail.events import ApprovalEvent
+from approval_mail.store import EventStore, Verdict
+from tests.rig.redis_server import RedisServer
+from tests.rig.waiting import wait_for
+
+_SECONDS = 1_000
+P = "approval_mail:{store}:"
+
+
+@pytest.fixture
+def configure(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Desk]:
+    """Settings for this process, and a desk by them."""
+
+    def begin(**more: str) -> Desk:
+        values = {"NOTIFICATION_ENABLED": "true", "REDIS_URL": redis_server.url, "EMAIL_TO": "kim@example.com", **more}
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+        services.configure(None)
+        return desks.for_operators()
+
+    return begin
+
+
+@pytest.fixture
+def desk(configure: Callable[..., Desk]) -> Desk:
+    return configure()
+
+
+def ask(desk: Desk, **more: Any) -> Approval:
+    return desk.ask(**{"user_id": "agent-7", "tool_name": "git_commit", "arguments": {"message": "fix"}, **more})
+
+
+def turn_back(client: redis.Redis, approval: Approval, seconds: float) -> None:
+    """Let a request have been asked so many seconds earlier than it was: all its times are Redis's."""
+    name, key = approval.request_id, f"{P}approval:{approval.request_id}"
+    for field in ("asked", "expires"):
+        client.hset(key, field, int(client.hget(key, field) or 0) - round(seconds * 1000))
+    for zset in ("deadlines", "unheard"):
+        if client.zscore(P + zset, name) is not None:
+            client.zincrby(P + zset, -seconds * 1000, name)
+    for member in client.zrange(f"{P}reminders", 0, -1):
+        if member.endswith(name):
+            client.zincrby(f"{P}reminders", -seconds * 1000, member)
+
+
+def event(client: redis.Redis, event_id: str) -> ApprovalEvent | None:
+    record = client.hget(f"{P}event:{event_id}", "record")
+    return ApprovalEvent.from_json(record) if record else None
+
+
+def events(client: redis.Redis) -> list[str]:
+    return sorted(key.removeprefix(f"{P}event:").partition(":")[2] for key in client.scan_iter(f"{P}event:*"))
+
+
+def test_a_request_is_on_record_with_its_event(desk: Desk, client: redis.Redis) -> None:
+    approval = ask(desk, timeout=60, team="core")
+
+    assert (approval.status, approval.user_id, approval.tool_name) == ("pending", "agent-7", "git_commit")
+    assert (approval.expires_at - approval.requested_at).total_seconds() == 60
+    assert not approval
+    assert desk.read(approval.request_id) == approval
+    told = event(client, f"{approval.request_id}:approval_requested")
+    assert told is not None
+    assert (told.expires_at, told.requested_at) == (approval.expires_at, approval.requested_at)
+    assert told.extra == {"arguments": {"message": "fix"}, "team": "core"}
+    assert told.decidable
+
+
+@pytest.mark.parametrize(
+    ("act", "status", "outcome"),
+    [("approve", "approved", "approval_approved"), ("reject", "rejected", "approval_rejected")],
+)
+def test_a_decision_is_on_record_with_its_event(
+    desk: Desk, client: redis.Redis, act: str, status: str, outcome: str
+) -> None:
+    approval = ask(desk, email_to="lee@example.com")
+
+    decided = getattr(desk, act)(approval.request_id, responder_id="kim", reason="looks\x07 good")
+
+    assert (decided.status, decided.responder_id, decided.reason) == (status, "kim", "looks\ufffd good")
+    assert decided.ended_at is not None
+    assert bool(decided) is (status == "approved")
+    told = event(client, f"{approval.request_id}:{outcome}")
+    assert told is not None
+    assert (told.responder_id, told.reason, told.email_to) == ("kim", "looks\ufffd good", ("lee@example.com",))
+    assert client.ttl(f"{P}approval:{approval.request_id}") > 6 * 86400
+
+
+def test_a_withdrawn_request_has_no_event_and_no_further_mail(
+    desk: Desk, client: redis.Redis, store: EventStore
+) -> None:
+    approval = ask(desk)
+
+    assert desk.cancel(approval.request_id, responder_id="agent-7", reason="not needed").status == "cancelled"
+
+    assert events(client) == ["approval_requested"]
+    (claim,) = store.claim(groups=1, size=10, recipients=["kim@example.com"])
+    work, suppressed = store.begin(claim.token, claim.event_ids, attempt=0)
+    assert (work, list(suppressed.values())) == ([], ["moot: already cancelled"])
+
+
+@pytest.mark.parametrize("act", ["approve", "reject", "cancel"])
+@pytest.mark.parametrize("first", ["approve", "reject", "cancel", "expire"])
+def test_what_has_ended_stays_as_it_is(desk: Desk, client: redis.Redis, first: str, act: str) -> None:
+    approval = ask(desk, timeout=30)
+    if first == "expire":
+        turn_back(client, approval, 31)
+    else:
+        getattr(desk, first)(approval.request_id, responder_id="kim")
+    before = desk.read(approval.request_id)
+    told = events(client)
+
+    with pytest.raises(NotPending) as refused:
+        getattr(desk, act)(approval.request_id, responder_id="lee")
+
+    assert refused.value.approval == desk.read(approval.request_id) == before
+    assert before.status is not Status.PENDING
+    assert events(client) == told
+    assert "lee" not in str(refused.value)
+
+
+def test_none_is_approved_after_the_deadline_by_the_clock_of_redis(desk: Desk, client: redis.Redis) -> None:
+    approval = ask(desk, timeout=30)
+    turn_back(client, approval, 30)
+
+    with pytest.raises(NotPending, match="expired without an answer"):
+        desk.approve(approval.request_id, responder_id="kim")
+
+    assert events(client) == ["approval_requested", "approval_timeout"]
+
+
+def test_reading_puts_a_timeout_on_record_once(desk: Desk, client: redis.Redis) -> None:
+    approval = ask(desk, timeout=30)
+    turn_back(client, approval, 31)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: desk.read(approval.request_id), range(32)))
+
+    assert {(one.status, one.ended_at) for one in found} == {(Status.EXPIRED, found[0].ended_at)}
+    assert events(client) == ["approval_requested", "approval_timeout"]
+    told = event(client, f"{approval.request_id}:approval_timeout")
+    assert told is not None
+    assert not told.responder_id
+    assert client.zcard(f"{P}pending") == 2
+
+
+def test_a_sweep_expires_what_ran_out_and_nothing_else(desk: Desk, client: redis.Redis) -> None:
+    late = [ask(desk, timeout=30) for _ in range(3)]
+    waiting = ask(desk, timeout=300)
+    for approval in late:
+        turn_back(client, approval, 31)
+
+    desk.sweep()
+
+    assert desk.stats().expired == 3
+    assert desk.read(waiting.request_id).status is Status.PENDING
+    assert events(client).count("approval_timeout") == 3
+
+
+def test_a_sweep_ends_however_much_is_due(desk: Desk, client: redis.Redis) -> None:
+    for approval in [ask(desk, timeout=30) for _ in range(450)]:
+        turn_back(client, approval, 31)
+
+    desk.sweep()
+
+    assert desk.stats().expired == 450
+
+
+def test_200_racing_decisions_have_one_winner(desk: Desk, client: redis.Redis) -> None:
+    approval = ask(desk)
+    start = threading.Barrier(50)
+
+    def decide(number: int) -> Approval | None:
+        if number < 50:
+            start.wait()
+        act = (desk.approve, desk.reject, desk.approve, desk.cancel)[number % 4]
+        try:
+            return act(approval.request_id, responder_id=f"person-{number}")
+        except NotPending:
+            return None
+
+    with ThreadPoolExecutor(50) as pool:
+        won = [one for one in pool.map(decide, range(200)) if one is not None]
+
+    assert len(won) == 1
+    assert desk.read(approval.request_id) == won[0]
+    outcomes = [name for name in events(client) if name != "approval_requested"]
+    assert outcomes == [] if won[0].status is Status.CANCELLED else len(outcomes) == 1
+
+
+def test_a_call_whose_answer_was_lost_is_done_once(desk: Desk, client: redis.Redis) -> None:
+    from approval_mail.approvals import records
+    from approval_mail.approvals.approval_store import Ending
+
+    approval = ask(desk)
+    store = desk._store
+    (kept,) = store.read([approval.request_id])
+    ending = Ending(Status.APPROVED, "the same call", "kim")
+    told = records.outcome(kept, Status.APPROVED, "kim", "")
+
+    assert [store.finish(kept, told, ending).word for _ in range(2)] == ["done", "done"]
+    assert store.finish(kept, told, Ending(Status.APPROVED, "another call", "kim")).word == "ended"
+
+
+def test_an_id_is_used_once(desk: Desk, client: redis.Redis) -> None:
+    ask(desk, request_id="deploy-1")
+    with pytest.raises(approvals.ApprovalExists, match="deploy-1"):
+        ask(desk, request_id="deploy-1", tool_name="payout")
+    assert desk.read("deploy-1").tool_name == "git_commit"
+
+
+def test_an_id_that_a_hook_told_of_is_refused(desk: Desk, client: redis.Redis) -> None:
+    from approval_mail import hooks
+
+    hooks.approval_requested(request_id="deploy-1", user_id="kim", tool_name="deploy")
+    with pytest.raises(approvals.ApprovalExists):
+        ask(desk, request_id="deploy-1")
+    assert desk.find("deploy") == []
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "-x", ".", "a b", "한글", "a" * 201, 5, "a\n"])
+def test_ids_that_no_path_or_command_line_could_hold_are_refused(desk: Desk, name: Any) -> None:
+    with pytest.raises(InvalidEvent) as refused:
+        ask(desk, request_id=name)
+    assert refused.value.field == "request_id"
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), True, "60", 31 * 86400])
+def test_spans_that_are_none_are_refused(desk: Desk, seconds: Any) -> None:
+    with pytest.raises(InvalidEvent) as refused:
+        ask(desk, timeout=seconds)
+    assert refused.value.field == "timeout"
+    approval = ask(desk)
+    with pytest.raises(InvalidEvent):
+        desk.extend(approval.request_id, seconds)
+
+
+def test_nobody_is_no_responder(desk: Desk) -> None:
+    approval = ask(desk)
+    with pytest.raises(InvalidEvent, match="responder_id"):
+        desk.approve(approval.request_id, responder_id=" ")
+    assert desk.read(approval.request_id).status is Status.PENDING
+
+
+def test_secrets_among_the_arguments_do_not_reach_redis(desk: Desk, redis_server: RedisServer) -> None:
+    arguments = {
+        "url": "https://example.com",
+        "Password": "hunter2-a",
+        "headers": [{"Authorization": "hunter2-b", "X-API-Key": "hunter2-c"}],
+        "body": '{"client_secret": "hunter2-d", "amount": 5}',
+    }
+    approval = ask(desk, arguments=arguments, access_token="hunter2-e")
+
+    assert approval.arguments == {
+        "url": "https://example.com",
+        "Password": "[redacted]",
+        "headers": [{"Authorization": "[redacted]", "X-API-Key": "[redacted]"}],
+        "body": '{"client_secret": "[redacted]", "amount": 5}',
+    }
+    assert (
+        b"hunter2"
+        not in (redis_server.folder / "appendonlydir")
+        .joinpath(
+            next(path.name for path in (redis_server.folder / "appendonlydir").iterdir() if ".incr." in path.name)
+        )
+        .read_bytes()
+        .split(approval.request_id.encode(), 1)[1]
+    )
+
+
+def test_an_extension_moves_everything(configure: Callable[..., Desk], client: redis.Redis) -> None:
+    desk = configure(APPROVAL_REMINDERS="0.5,0.8")
+    approval = ask(desk, timeout=100)
+    turn_back(client, approval, 60)
+    desk.sweep()
+    assert "approval_reminder:0.5" in events(client)
+
+    extended = desk.extend(approval.request_id, 100)
+
+    asked = int(client.hget(f"{P}approval:{approval.request_id}", "asked") or 0)
+    assert round(extended.expires_at.timestamp() * 1000) == asked + 200_000
+    assert client.zrange(f"{P}reminders", 0, -1, withscores=True) == [(f"0.8 {approval.request_id}", asked + 160_000)]
+    assert client.zscore(f"{P}deadlines", approval.request_id) == asked + 200_000
+    for name in ("approval_requested", "approval_reminder:0.5"):
+        told = event(client, f"{approval.request_id}:{name}")
+        assert told is not None
+        assert told.expires_at == extended.expires_at
+    turn_back(client, approval, 60)
+    assert desk.read(approval.request_id).status is Status.PENDING
+    turn_back(client, approval, 90)
+    with pytest.raises(NotPending, match="expired"):
+        desk.extend(approval.request_id, 100)
+
+
+def test_reminders_come_at_their_fractions_while_pending(configure: Callable[..., Desk], client: redis.Redis) -> None:
+    desk = configure(APPROVAL_REMINDERS="0.8,0.5", APPROVAL_ESCALATE_TO="boss@example.com,kim@example.com")
+    approval = ask(desk, timeout=100)
+    decided = ask(desk, timeout=100)
+    desk.approve(decided.request_id, responder_id="kim")
+    desk.sweep()
+    assert not [name for name in events(client) if "reminder" in name]
+
+    turn_back(client, approval, 51)
+    desk.sweep()
+    desk.sweep()
+
+    assert [name for name in events(client) if "reminder" in name] == ["approval_reminder:0.5"]
+    first = event(client, f"{approval.request_id}:approval_reminder:0.5")
+    assert first is not None
+    assert (first.fraction, first.email_to, first.expires_at) == ("0.5", (), desk.read(approval.request_id).expires_at)
+
+    turn_back(client, approval, 30)
+    desk.sweep()
+    last = event(client, f"{approval.request_id}:approval_reminder:0.8")
+    assert last is not None
+    assert last.email_to == ("kim@example.com", "boss@example.com")
+
+
+def test_of_reminders_that_are_due_together_the_last_is_sent(
+    configure: Callable[..., Desk], client: redis.Redis
+) -> None:
+    desk = configure(APPROVAL_REMINDERS="0.2,0.5,0.8")
+    approval = ask(desk, timeout=100)
+    turn_back(client, approval, 60)
+    desk.sweep()
+    assert [name for name in events(client) if "reminder" in name] == ["approval_reminder:0.5"]
+    assert client.zrange(f"{P}reminders", 0, -1) == [f"0.8 {approval.request_id}"]
+
+
+def test_a_mail_is_moot_from_the_first_try_once_the_request_has_ended(
+    configure: Callable[..., Desk], client: redis.Redis, store: EventStore
+) -> None:
+    desk = configure(APPROVAL_REMINDERS="0.5")
+    expired, decided, pending = (ask(desk, timeout=100) for _ in range(3))
+    for approval in (expired, decided, pending):
+        turn_back(client, approval, 60)
+    desk.sweep()
+    turn_back(client, expired, 60)
+    desk.reject(decided.request_id, responder_id="kim")
+
+    claims = store.claim(groups=5, size=10, recipients=["kim@example.com"])
+    suppressed: dict[str, str] = {}
+    open_ones: list[str] = []
+    for claim in claims:
+        work, found = store.begin(claim.token, claim.event_ids, attempt=0)
+        suppressed |= found
+        open_ones += [item.event_id for item in work]
+
+    assert {(name.partition(":")[0], reason) for name, reason in suppressed.items()} == {
+        (expired.request_id, "moot: already expired"),
+        (decided.request_id, "moot: already rejected"),
+    }
+    assert len(suppressed) == 4
+    assert sorted(name.partition(":")[2] for name in open_ones) == [
+        "approval_rejected",
+        "approval_reminder:0.5",
+        "approval_requested",
+    ]
+    traced = store.history.trace(decided.request_id)
+    assert {(c.event_id.partition(":")[2], c.state, c.reason) for c in traced} >= {
+        ("approval_requested", "suppressed", "moot: already rejected"),
+        ("approval_reminder:0.5", "suppressed", "moot: already rejected"),
+    }
+    assert store.history.requests(decided.request_id[:8]) == [decided.request_id]
+
+
+def test_a_mail_is_moot_when_the_decision_comes_after_the_try_began(
+    desk: Desk, client: redis.Redis, store: EventStore
+) -> None:
+    first, second = ask(desk), ask(desk)
+    (claim,) = store.claim(groups=1, size=10, recipients=["kim@example.com"])
+    store.begin(claim.token, claim.event_ids, attempt=0)
+    mails = [(f"{approval.request_id}:approval_requested", "kim@example.com") for approval in (first, second)]
+    assert store.settle(claim.token, upcoming=mails[0]) == ("", "go")
+    desk.approve(second.request_id, responder_id="kim")
+
+    answer = store.settle(claim.token, settled=(*mails[0], Verdict("sent", 250)), upcoming=mails[1])
+
+    assert answer == ("sent", "moot: already approved")
+    assert store.count().suppressed == 1
+
+
+def test_nobody_was_told(
+    configure: Callable[..., Desk], client: redis.Redis, store: EventStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = configure()
+    heard, unheard, late = (ask(desk, timeout=100) for _ in range(3))
+    (claim,) = store.claim(groups=1, size=10, recipients=["kim@example.com"])
+    store.begin(claim.token, claim.event_ids, attempt=0)
+    mail = (f"{heard.request_id}:approval_requested", "kim@example.com")
+    store.settle(claim.token, upcoming=mail)
+    store.settle(claim.token, settled=(*mail, Verdict("sent", 250)))
+    for approval in (heard, unheard, late):
+        turn_back(client, approval, 51)
+
+    assert {one.request_id for one in desk.sweep()} == {unheard.request_id, late.request_id}
+    assert desk.sweep() == ()
+
+    lines = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert sorted(line.getMessage()[:38] for line in lines) == sorted(
+        f"Nobody was told of approval {one.request_id[:8]}: " for one in (unheard, late)
+    )
+    assert desk.read(heard.request_id).told_at is not None
+    assert not desk.read(heard.request_id).untold
+    assert desk.read(unheard.request_id).untold
+    assert (desk.stats().untold, store.count().untold) == (2, 2)
+
+    mail = (f"{late.request_id}:approval_requested", "kim@example.com")
+    store.settle(claim.token, upcoming=mail)
+    store.settle(claim.token, settled=(*mail, Verdict("sent", 250)))
+    assert not desk.read(late.request_id).untold
+    desk.approve(unheard.request_id, responder_id="kim")
+    assert desk.stats().untold == 0
+
+
+@pytest.fixture
+def callbacks() -> Iterator[None]:
+    before = list(untold._callbacks)
+    yield
+    untold._callbacks[:] = before
+
+
+@pytest.mark.usefixtures("callbacks")
+def test_a_host_that_waits_is_called_when_nobody_was_told(desk: Desk, client: redis.Redis) -> None:
+    called: list[Approval] = []
+
+    @approvals.on_untold
+    def fail(approval: Approval) -> None:
+        called.append(approval)
+        desk.cancel(approval.request_id, reason="nobody can be reached")
+
+    @approvals.on_untold
+    def broken(approval: Approval) -> None:
+        raise RuntimeError("the host's own fault")
+
+    handle = approvals.require(user_id="agent-7", tool_name="deploy", timeout=100)
+    turn_back(client, handle.approval, 51)
+
+    ended = handle.wait(10)
+
+    assert (ended.status, ended.reason) == ("cancelled", "nobody can be reached")
+    assert [one.request_id for one in called] == [handle.request_id]
+
+
+def test_without_notifications_requests_are_kept_and_no_event_is_recorded(
+    configure: Callable[..., Desk], client: redis.Redis
+) -> None:
+    desk = configure(NOTIFICATION_ENABLED="false")
+    approval = ask(desk, timeout=100)
+    turn_back(client, approval, 60)
+    assert desk.sweep() == ()
+    assert desk.approve(approval.request_id, responder_id="kim")
+    assert events(client) == []
+
+
+def test_lists_are_newest_first_in_pages(desk: Desk, client: redis.Redis) -> None:
+    names = [ask(desk, user_id=f"user-{number % 2}", tool_name="deploy").request_id for number in range(25)]
+    for name in names[:5]:
+        desk.approve(name, responder_id="kim")
+    expected = sorted(names, key=lambda name: (client.zscore(f"{P}approvals", name), name), reverse=True)
+
+    def all_pages(**filters: Any) -> list[str]:
+        found: list[str] = []
+        cursor = None
+        while True:
+            page = desk.page(limit=4, cursor=cursor, **filters)
+            assert len(page.approvals) <= 4
+            found += [one.request_id for one in page.approvals]
+            cursor = page.cursor
+            if cursor is None:
+                return found
+
+    assert all_pages() == expected
+    assert sorted(all_pages(status="approved")) == sorted(names[:5])
+    assert set(all_pages(user_id="user-1")) == set(names[1::2])
+    assert all_pages(tool_name="payout") == []
+    assert len(all_pages(status="pending")) == 20
+    for bad in ("x", "1.", ".a", "²." + names[0]):
+        with pytest.raises(ValueError, match="cursor"):
+            desk.page(cursor=bad)
+
+
+def test_ids_are_found_by_their_beginning(desk: Desk) -> None:
+    for name in ("deploy-1", "deploy-2", "deploy-20"):
+        ask(desk, request_id=name)
+    assert desk.find("deploy-2") == ["deploy-2"]
+    assert desk.find("deploy") == ["deploy-1", "deploy-2", "deploy-20"]
+    assert desk.find("payout") == []
+
+
+def test_what_is_older_than_history_is_forgotten(configure: Callable[..., Desk], client: redis.Redis) -> None:
+    desk = configure(NOTIFICATION_HISTORY_DAYS="1")
+    approval = ask(desk)
+    pending = ask(desk)
+    desk.approve(approval.request_id, responder_id="kim")
+    client.zincrby(f"{P}finished", -2 * 86400 * 1000, approval.request_id)
+    client.delete(f"{P}approval:{approval.request_id}")
+
+    desk.sweep()
+
+    assert [one.request_id for one in desk.page().approvals] == [pending.request_id]
+    assert desk.find(approval.request_id) == []
+    assert desk.stats().approved == 0
+
+
+def test_a_damaged_record_expires_and_disturbs_no_other(
+    desk: Desk, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, sound = ask(desk, timeout=30), ask(desk, timeout=30)
+    client.hset(f"{P}approval:{damaged.request_id}", "record", "{")
+    for approval in (damaged, sound):
+        turn_back(client, approval, 31)
+
+    desk.sweep()
+
+    assert client.hget(f"{P}approval:{damaged.request_id}", "status") == "expired"
+    assert [one.request_id for one in desk.page().approvals] == [sound.request_id]
+    with pytest.raises(approvals.UnknownApproval):
+        desk.read(damaged.request_id)
+    assert "expires without a mail" in caplog.text
+
+
+class TestWaiting:
+    def test_a_decision_wakes_who_waits(self, desk: Desk) -> None:
+        handle = approvals.require(user_id="agent-7", tool_name="deploy")
+        decided: list[float] = []
+
+        def decide() -> None:
+            time.sleep(0.3)  # Until the waiter listens.
+            desk.approve(handle.request_id, responder_id="kim")
+            decided.append(time.monotonic())
+
+        thread = threading.Thread(target=decide)
+        thread.start()
+        approval = handle.wait(10)
+        waited = time.monotonic()
+        thread.join()
+
+        assert approval
+        assert approval.responder_id == "kim"
+        assert waited - decided[0] < 0.5
+
+    def test_what_was_decided_before_is_answered_at_once(self, desk: Desk) -> None:
+        handle = approvals.require(user_id="agent-7", tool_name="deploy")
+        desk.reject(handle.request_id, responder_id="kim")
+        started = time.monotonic()
+        assert handle.wait().status is Status.REJECTED
+        assert asyncio.run(handle.wait_async()).status is Status.REJECTED
+        assert time.monotonic() - started < 0.5
+
+    def test_a_wait_that_ends_first_has_no_permission(self, desk: Desk) -> None:
+        handle = approvals.require(user_id="agent-7", tool_name="deploy")
+        assert not handle.wait(0.05)
+        assert not asyncio.run(handle.wait_async(0.05))
+        assert handle.wait(0).status is Status.PENDING
+
+    def test_a_lost_notification_costs_a_second(self, desk: Desk, client: redis.Redis) -> None:
+        handle = approvals.require(user_id="agent-7", tool_name="deploy")
+        thread = threading.Thread(target=lambda: client.client_kill_filter(_type="pubsub"))
+        timer = threading.Timer(0.3, thread.start)
+        timer.start()
+        threading.Timer(0.35, lambda: desk.approve(handle.request_id, responder_id="kim")).start()
+        started = time.monotonic()
+        assert handle.wait(10)
+        assert time.monotonic() - started < 3
+
+    def test_a_deadline_that_passes_ends_the_wait_though_nobody_sweeps(self, desk: Desk) -> None:
+        handle = approvals.require(user_id="agent-7", tool_name="deploy", timeout=0.3)
+        assert handle.wait(10).status is Status.EXPIRED
+
+    def test_many_coroutines_wait_over_one_connection(self, desk: Desk, client: redis.Redis) -> None:
+        async def wait_for_all() -> list[Approval]:
+            handles = [approvals.require(user_id="agent-7", tool_name="deploy") for _ in range(50)]
+            waits = [asyncio.create_task(handle.wait_async(20)) for handle in handles]
+            await asyncio.to_thread(
+                wait_for,
+                lambda: any(row["sub"] == "1" for row in client.client_list()),
+                saying="the watcher listening",
+            )
+            assert sum(row["sub"] == "1" for row in client.client_list()) == 1
+            for handle in handles:
+                await asyncio.to_thread(desk.approve, handle.request_id, responder_id="kim")
+            return await asyncio.gather(*waits)
+
+        assert all(asyncio.run(wait_for_all()))
+
+    def test_a_handle_is_taken_up_again(self, desk: Desk) -> None:
+        approval = ask(desk)
+        desk.approve(approval.request_id, responder_id="kim")
+        assert approvals.resume(approval.request_id).wait(5)
+        with pytest.raises(approvals.UnknownApproval):
+            approvals.resume("no-such-request")
+
+    def test_who_waits_outlasts_a_restart_of_redis(
+        self, own_redis: RedisServer, configure: Callable[..., Desk]
+    ) -> None:
+        desk = configure(REDIS_URL=own_redis.url)
+        handle = approvals.require(user_id="agent-7", tool_name="deploy")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(handle.wait, 30)
+            time.sleep(0.2)
+            own_redis.kill()
+            time.sleep(0.3)
+            with pytest.raises(approvals.ApprovalsUnavailable):
+                desks.for_hosts().approve(handle.request_id, responder_id="kim")
+            assert not waiting.done()
+            own_redis.start()
+            desk.approve(handle.request_id, responder_id="kim")
+            assert waiting.result(20)
+
+    def test_nothing_is_approved_while_redis_is_out_of_reach(
+        self, own_redis: RedisServer, configure: Callable[..., Desk]
+    ) -> None:
+        configure(REDIS_URL=own_redis.url)
+        handle = approvals.require(user_id="agent-7", tool_name="deploy")
+        own_redis.kill()
+        started = time.monotonic()
+        with pytest.raises(approvals.ApprovalsUnavailable):
+            approvals.require(user_id="agent-7", tool_name="deploy")
+        assert time.monotonic() - started < 0.5
+        with pytest.raises(approvals.ApprovalsUnavailable):
+            handle.wait(0.2)
+
+
+class TestGuard:
+    @staticmethod
+    def answer(desk: Desk, act: str) -> threading.Thread:
+        """Decide the next request, as a person would."""
+
+        def decide() -> None:
+            wait_for(lambda: desk.stats().pending == 1, saying="a request")
+            (approval,) = desk.page(status="pending").approvals
+            getattr(desk, act)(approval.request_id, responder_id="kim", reason="because")
+
+        thread = threading.Thread(target=decide)
+        thread.start()
+        return thread
+
+    @pytest.mark.parametrize("act", ["approve", "reject", "cancel"])
+    def test_a_function_runs_only_if_approved(self, desk: Desk, act: str) -> None:
+        ran: list[int] = []
+
+        @approvals.requires_approval(tool_name="payout", timeout=60, user_id=lambda call: f"agent-{call['amount']}")
+        def pay(amount: int, *, to: object = None, password: str = "x") -> int:
+            """Pay somebody."""
+            ran.append(amount)
+            return amount
+
+        thread = self.answer(desk, act)
+        if act == "approve":
+            assert pay(5, to=object()) == 5
+        else:
+            with pytest.raises(approvals.NotApproved, match=r"payout was not run.*because") as refused:
+                pay(5)
+            assert isinstance(refused.value, PermissionError)
+        thread.join()
+
+        assert ran == ([5] if act == "approve" else [])
+        assert pay.__doc__ == "Pay somebody."
+        (approval,) = desk.page().approvals
+        assert (approval.tool_name, approval.user_id) == ("payout", "agent-5")
+        shown = {"amount": 5, "to": "<object>" if act == "approve" else None, "password": "[redacted]"}
+        assert approval.arguments == shown
+
+    @pytest.mark.parametrize("act", ["approve", "reject"])
+    def test_a_coroutine_runs_only_if_approved(self, desk: Desk, act: str) -> None:
+        @approvals.requires_approval()
+        async def deploy(version: str) -> str:
+            return f"deployed {version}"
+
+        thread = self.answer(desk, act)
+        if act == "approve":
+            assert asyncio.run(deploy("1.2")) == "deployed 1.2"
+        else:
+            with pytest.raises(approvals.NotApproved):
+                asyncio.run(deploy("1.2"))
+        thread.join()
+        assert desk.page().approvals[0].tool_name == "deploy"
+
+    def test_a_caller_that_gives_up_withdraws_its_request(self, desk: Desk) -> None:
+        @approvals.requires_approval(tool_name="deploy")
+        async def deploy() -> None:
+            raise AssertionError("nobody approved it")
+
+        async def give_up() -> None:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(deploy(), 0.3)
+
+        asyncio.run(give_up())
+        assert desk.stats().cancelled == 1
+
+    def test_a_call_with_wrong_arguments_asks_nobody(self, desk: Desk) -> None:
+        @approvals.requires_approval(tool_name="deploy")
+        def deploy(version: str) -> None: ...
+
+        with pytest.raises(TypeError):
+            deploy()  # type: ignore[call-arg]
+        assert desk.stats().pending == 0
+
+    def test_a_generator_cannot_be_guarded(self) -> None:
+        with pytest.raises(TypeError, match="generator"):
+
+            @approvals.requires_approval(tool_name="deploy")
+            def deploy() -> Iterator[int]:
+                yield 1
