@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
-import os
 import re
 import shlex
 import shutil
@@ -282,20 +281,18 @@ class Guarded:
     def asked(self) -> list[Mail]:
         return [mail for mail in self.smtp.mails if "[승인 필요]" in mail.subject]
 
-    def answer(self, request_id: str) -> Path:
-        """The file by which the person decides."""
-        return self.folder / "decisions" / request_id
-
-    def decide(self, request_id: str, answer: str) -> None:
-        self.answer(request_id).write_text(f"{answer}\n")
+    def decide(self, act: str, request_id: str, reason: str) -> str:
+        """Decide as a person does, by the command in the mail; answers what it prints."""
+        code = "from approval_mail.cli.admin import main; main()"
+        command = [sys.executable, "-c", code, act, request_id, "--reason", reason, "--as", "lee"]
+        done = subprocess.run(command, cwd=self.folder, env=self.settings, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
 
 
 @pytest.fixture
 def guarded(settings: dict[str, str], smtp: SMTPServer, tmp_path: Path) -> Guarded:
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
-    (tmp_path / "decisions").mkdir()
-    settings |= {"DECISIONS": str(tmp_path / "decisions"), "APPROVERS": tmp_path.owner()}
     settings |= {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
     for who in ("AUTHOR", "COMMITTER"):
         settings |= {f"GIT_{who}_NAME": "kim", f"GIT_{who}_EMAIL": "kim@example.com"}
@@ -323,32 +320,30 @@ def test_the_mcp_server_commits_what_a_person_has_approved_and_nothing_else(star
         guarded.git("rm", "--quiet", "--cached", "long.txt")
 
         rejected = commit()
-        guarded.decide(await guarded.request_id(1), "reject not today")
-        assert said(await rejected) == (False, "Error executing tool git_commit: Not permitted: not today")
-
-        unreadable = commit()
-        guarded.answer(await guarded.request_id(2)).write_bytes("approve".encode("utf-16"))
-        ran, why = said(await unreadable)
-        assert (ran, "Not permitted" in why) == (False, True)
+        guarded.decide("reject", await guarded.request_id(1), "not today")
+        assert said(await rejected) == (False, "Error executing tool git_commit: Not permitted: rejected not today")
 
         abandoned = commit()
-        request_id = await guarded.request_id(3)
+        request_id = await guarded.request_id(2)
         abandoned.cancel()
-        await asyncio.to_thread(mails, guarded.smtp, 6)
-        guarded.decide(request_id, "approve too late")
+        with suppress(asyncio.CancelledError):
+            await abandoned
+        await asyncio.to_thread(
+            wait_for, lambda: "cancelled" in guarded.decide("approve", request_id, "late"), saying="it withdrawn"
+        )
 
         smuggling = commit()
-        request_id = await guarded.request_id(4)
+        request_id = await guarded.request_id(3)
         (guarded.folder / "smuggled.txt").write_text("what the person is not shown\n")
         guarded.git("add", "smuggled.txt")
-        guarded.decide(request_id, "approve")
+        guarded.decide("approve", request_id, "fine")
         ran, why = said(await smuggling)
         assert (ran, "has changed since" in why) == (False, True)
         guarded.git("rm", "--quiet", "--cached", "smuggled.txt")
 
         assert guarded.git("rev-list", "--all") == ""
         approved = commit()
-        guarded.decide(await guarded.request_id(5), "approve looks fine")
+        guarded.decide("approve", await guarded.request_id(4), "looks fine")
         ran, what = said(await approved)
         assert (ran, "shown.txt" in what) == (True, True)
 
@@ -359,11 +354,10 @@ def test_the_mcp_server_commits_what_a_person_has_approved_and_nothing_else(star
     asyncio.run(drive())
     assert guarded.git("log", "--all", "--name-only", "--format=%s").split() == ["fix", "shown.txt"]
     assert all("  +what the person is shown" in text(mail).splitlines() for mail in guarded.asked())
-    assert [subject for _, subject in mails(guarded.smtp, 10)] == [
-        *["[거부됨] git_commit 도구"] * 2,
-        *["[승인 필요] git_commit 도구"] * 5,
+    assert [subject for _, subject in mails(guarded.smtp, 7)] == [
+        "[거부됨] git_commit 도구",
+        *["[승인 필요] git_commit 도구"] * 4,
         *["[승인됨] git_commit 도구"] * 2,
-        "[타임아웃] git_commit 승인 요청",
     ]
 
 
@@ -374,43 +368,16 @@ def said(result: CallToolResult) -> tuple[bool, str]:
     return not result.is_error, content.text
 
 
-def give_away(answer: Path) -> None:
-    """To an account without a name, where the tests may: root alone can."""
-    answer.write_text("approve says the agent\n")
-    with suppress(PermissionError):
-        os.chown(answer, 54321, -1)
-
-
-def link_to_another_answer(answer: Path) -> None:
-    other = answer.with_name("other")
-    other.write_text("approve something else\n")
-    answer.symlink_to(other)
-
-
-@pytest.mark.parametrize(
-    ("forgeries", "approvers"),
-    [((give_away, os.mkfifo), {"APPROVERS": "nobody"}), ((link_to_another_answer,), {})],
-    ids=["of somebody else", "link"],
-)
-def test_the_mcp_server_does_not_commit_on_an_answer_that_is_not_an_approvers(
-    start: Start, guarded: Guarded, forgeries: tuple[Callable[[Path], None], ...], approvers: dict[str, str]
-) -> None:
+def test_the_mcp_server_does_not_commit_when_nobody_answers(start: Start, guarded: Guarded) -> None:
     start("worker")
 
     async def session() -> None:
-        async with guarded.agent(**approvers, PERMISSION_SECONDS="1") as client:
-            calls = [asyncio.create_task(client.call_tool("git_commit", {"message": "fix"})) for _ in forgeries]
-            for number, forge in enumerate(forgeries, 1):
-                forge(guarded.answer(await guarded.request_id(number)))
-            for call in calls:
-                refused = "Error executing tool git_commit: Not permitted: nobody decided in time"
-                assert said(await call) == (False, refused)
+        async with guarded.agent(APPROVAL_TIMEOUT_SECONDS="1") as client:
+            ran, why = said(await client.call_tool("git_commit", {"message": "fix"}))
+            assert (ran, "Not permitted: expired" in why) == (False, True)
 
     asyncio.run(session())
     assert guarded.git("rev-list", "--all") == ""
-    asked_and_ran_out = ("[승인 필요] git_commit 도구", "[타임아웃] git_commit 승인 요청")
-    expected = [subject for subject in asked_and_ran_out for _ in forgeries]
-    assert [subject for _, subject in mails(guarded.smtp, len(expected))] == expected
 
 
 HOST = """
@@ -451,9 +418,9 @@ def test_an_application_answers_while_notifications_are_off(
 
 def test_the_mcp_server_still_wants_a_person_while_notifications_are_off(guarded: Guarded) -> None:
     async def session() -> None:
-        async with guarded.agent(**SWITCHED_OFF, PERMISSION_SECONDS="0") as client:
+        async with guarded.agent(**SWITCHED_OFF, APPROVAL_TIMEOUT_SECONDS="1") as client:
             ran, why = said(await client.call_tool("git_commit", {"message": "fix"}))
-            assert (ran, "nobody decided" in why) == (False, True)
+            assert (ran, "Not permitted: expired" in why) == (False, True)
 
     asyncio.run(session())
     assert guarded.git("rev-list", "--all") == ""
