@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, tzinfo
@@ -256,8 +257,13 @@ class _Reader:
                     yield f"{name} ({source}) is not a setting: did you mean {close[0]}?"
 
 
+#: The login in a URL.
+_LOGIN = re.compile(r"(?<=//)[^/@\s]*(?=@)")
+
+
 def _masked(text: str, secret: bool) -> str:
-    return "****" if secret else ascii(text) if not text.isprintable() else text
+    shown = text if text.isprintable() else ascii(text)
+    return "****" if secret else _LOGIN.sub("****", shown)
 
 
 def _why(error: Exception) -> str:

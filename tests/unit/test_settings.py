@@ -212,3 +212,71 @@ def test_secrets_are_not_in_the_settings_repr(tmp_path: Path) -> None:
     assert "hunter2" not in repr(found)
     command = "/opt/token --secret hunter2"
     assert "hunter2" not in repr(load(tmp_path, SMTP_USER="me", SMTP_OAUTH_TOKEN_COMMAND=command))
+
+
+def test_the_approvals_settings_have_the_defaults_of_the_readme(tmp_path: Path) -> None:
+    found = load(tmp_path)
+    assert (found.approval_timeout, found.approval_reminders, found.approval_escalate_to) == (300, (), ())
+    assert (found.approval_public_url, found.approval_link_secret, found.approval_api_keys_file) == ("", (), None)
+    assert "*password*" in found.approval_redact_keys
+
+
+def test_reminders_are_fractions_in_rising_order_each_once(tmp_path: Path) -> None:
+    assert load(tmp_path, APPROVAL_REMINDERS=" 0.80, .5,0.5 ").approval_reminders == ("0.5", "0.8")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("APPROVAL_REMINDERS", value) for value in ("0", "1", "half", "0.5;0.8", "nan", "-0.5", "0.5,")),
+        *(("APPROVAL_TIMEOUT_SECONDS", value) for value in ("0", "5m", "inf", "2592001")),
+        ("APPROVAL_ESCALATE_TO", "boss"),
+        ("APPROVAL_REDACT_KEYS", ","),
+    ],
+)
+def test_what_an_approvals_setting_cannot_be_is_told_with_its_value(tmp_path: Path, name: str, value: str) -> None:
+    (problem,) = problems(tmp_path, **{name: value})
+    assert problem.startswith(f"{name}={value} (the environment): use ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "approve.example.com",
+        "ftp://approve.example.com",
+        "https://",
+        "https://a.example/?x=1",
+        "https://a.example/#x",
+        "https://kim:hunter2@a.example",
+        "https://a.example:99999",
+        "https://승인.example",
+        "https://a b.example",
+    ],
+)
+def test_a_public_url_that_no_mail_should_hold_is_refused(tmp_path: Path, url: str) -> None:
+    found = problems(tmp_path, APPROVAL_PUBLIC_URL=url, APPROVAL_LINK_SECRET="s" * 32)
+    assert any(problem.startswith("APPROVAL_PUBLIC_URL=") for problem in found)
+    assert "hunter2" not in str(found)
+
+
+def test_links_need_an_address_and_a_secret(tmp_path: Path) -> None:
+    url, secret = "https://a.example/approvals/", "s" * 32
+    found = load(tmp_path, APPROVAL_PUBLIC_URL=url, APPROVAL_LINK_SECRET=f"{'n' * 32}, {secret}")
+    assert found.approval_public_url == "https://a.example/approvals"
+    assert found.approval_link_secret == ("n" * 32, secret)
+    (tmp_path / "secrets").write_text(f"{'n' * 32}\n{secret}\n")
+    found = load(tmp_path, APPROVAL_PUBLIC_URL=url, APPROVAL_LINK_SECRET_FILE=str(tmp_path / "secrets"))
+    assert found.approval_link_secret == ("n" * 32, secret)
+    for given, absent in (
+        ({"APPROVAL_PUBLIC_URL": url}, "LINK_SECRET"),
+        ({"APPROVAL_LINK_SECRET": secret}, "PUBLIC_URL"),
+    ):
+        (problem,) = problems(tmp_path, **given)
+        assert problem.startswith(f"APPROVAL_{absent} is unset while")
+        assert secret not in problem
+
+
+def test_a_link_secret_that_could_be_guessed_is_refused_and_not_shown(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, APPROVAL_PUBLIC_URL="https://a.example", APPROVAL_LINK_SECRET="short-secret")
+    assert "32 characters" in problem
+    assert "short-secret" not in problem
