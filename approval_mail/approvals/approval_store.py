@@ -2,98 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import redis
 
+from approval_mail.approvals.rows import CHUNK, Answer, Due, Ending, Kept, Pace
 from approval_mail.approvals.values import Stats, Status
 from approval_mail.events import ApprovalEvent
-from approval_mail.store import WakeUp
 from approval_mail.store.event_store import record_args, wake_up
 from approval_mail.store.lua import Scripts
-
-#: Requests that one call reads or moves at the most.
-_CHUNK = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How events are gathered, as a script that records one has to know."""
-
-    #: Events.
-    batch_size: int
-    #: Seconds.
-    batch_timeout: float
-    #: Seconds.
-    urgent_timeout: float
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """One request as it lies in Redis; times are milliseconds of Redis's clock."""
-
-    request_id: str
-    #: The hash's fields.
-    fields: dict[str, str]
-    #: When it was read.
-    now: int
-
-    @property
-    def status(self) -> Status:
-        return Status(self.fields["status"])
-
-    @property
-    def asked(self) -> int:
-        return int(self.fields["asked"])
-
-    @property
-    def expires(self) -> int:
-        return int(self.fields["expires"])
-
-    @property
-    def is_over(self) -> bool:
-        """It has run out, and nobody has put that on record yet."""
-        return self.status is Status.PENDING and self.expires <= self.now
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a request is to end."""
-
-    status: Status
-    #: Names the call: told again, it has ended the request already.
-    nonce: str
-    responder: str = ""
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a script made of a change."""
-
-    #: A word of the script's.
-    word: str
-    wake_up: WakeUp | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """What the clock asks for."""
-
-    #: Past their deadline.
-    expired: tuple[str, ...]
-    #: Pairs of request id and fraction.
-    reminders: tuple[tuple[str, str], ...]
-    #: Half of their window is over and no mail server has accepted a mail about them; each is answered once.
-    untold: tuple[str, ...]
-
-    @property
-    def more(self) -> bool:
-        """There may be more of it."""
-        return max(len(self.expired), len(self.reminders), len(self.untold)) >= _CHUNK
 
 
 class ApprovalStore:
@@ -190,7 +108,7 @@ class ApprovalStore:
 
     def due(self) -> Due:
         """What is due now, and forget what is older than history."""
-        expired, reminders, untold = self._run("due", _CHUNK, self._history)
+        expired, reminders, untold = self._run("due", CHUNK, self._history)
         pairs = (member.partition(" ") for member in reminders)
         return Due(tuple(expired), tuple((request_id, fraction) for fraction, _, request_id in pairs), tuple(untold))
 
@@ -216,12 +134,12 @@ class ApprovalStore:
         newest = f"{after[0]}" if after else "+inf"
         start = 0
         while True:
-            rows = self._client.zrevrangebyscore(key, newest, "-inf", start, _CHUNK, withscores=True)
+            rows = self._client.zrevrangebyscore(key, newest, "-inf", start, CHUNK, withscores=True)
             found = [name for name, asked in rows if after is None or (int(asked), name) < after]
             yield from self.read(found)
-            if len(rows) < _CHUNK:
+            if len(rows) < CHUNK:
                 return
-            start += _CHUNK
+            start += CHUNK
 
     def stats(self) -> Stats:
         with self._client.pipeline(transaction=False) as pipeline:
@@ -266,7 +184,3 @@ class Ended:
 def _answer(row: Any) -> Answer:
     word, *wake = row
     return Answer(word, wake_up(*wake))
-
-
-#: A request id of the approvals store: it stands in paths of URLs and on command lines.
-REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")

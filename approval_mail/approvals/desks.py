@@ -1,4 +1,4 @@
-"""Turns settings into desks, once per process: for whom they work differs, and so how long they wait for Redis."""
+"""Turns settings into desks, the clock and the watcher, once per process; who waits decides for how long."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import functools
 from typing import Any
 
 from approval_mail import services
-from approval_mail.approvals.approval_store import ApprovalStore, Pace
+from approval_mail.approvals.approval_store import ApprovalStore
+from approval_mail.approvals.book import Book
+from approval_mail.approvals.clock import Clock
 from approval_mail.approvals.desk import Desk
+from approval_mail.approvals.rows import Pace
 from approval_mail.approvals.watcher import Watcher
 from approval_mail.bounded import within
 from approval_mail.celery import wake_gather
@@ -21,26 +24,26 @@ _BUDGET = 0.35
 def for_hosts() -> Desk:
     """A desk that answers or fails within half a second, as hooks do."""
     client = hook_client(services.settings().redis_url)
-    return _desk(client, patience=functools.partial(within, _BUDGET))
+    return Desk(_book(client, patience=functools.partial(within, _BUDGET)))
 
 
 @services.per_process
 def for_operators() -> Desk:
     """A desk for whom a person waits: it says soon what is wrong."""
-    return _desk(operator_client(services.settings().redis_url))
+    return Desk(_book(operator_client(services.settings().redis_url)))
 
 
 @services.per_process
-def for_workers() -> Desk:
-    """A desk that outlasts a restart of Redis."""
-    return _desk(worker_client(services.settings().redis_url))
+def clock() -> Clock:
+    """The clock as workers run it: it outlasts a restart of Redis."""
+    return Clock(_book(worker_client(services.settings().redis_url)))
 
 
 @services.per_process
 def watcher() -> Watcher:
     """Waits for requests, on connections of its own."""
     client = operator_client(services.settings().redis_url)
-    return Watcher(_desk(client), _store(client).listen)
+    return Watcher(Desk(_book(client)), _store(client).listen)
 
 
 def _store(client: Any) -> ApprovalStore:
@@ -52,5 +55,5 @@ def _store(client: Any) -> ApprovalStore:
     )
 
 
-def _desk(client: Any, **more: Any) -> Desk:
-    return Desk(_store(client), services.settings(), wake_gather, **more)
+def _book(client: Any, **more: Any) -> Book:
+    return Book(_store(client), services.settings(), wake_gather, **more)

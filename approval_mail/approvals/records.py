@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timezone, tzinfo
 from typing import Any
 
-from approval_mail.approvals.approval_store import REQUEST_ID, Kept
+from approval_mail.approvals.rows import REQUEST_ID, Kept
 from approval_mail.approvals.values import Approval, Status
 from approval_mail.errors import InvalidEvent
 from approval_mail.events import ApprovalEvent

@@ -10,5 +10,5 @@ from approval_mail.tasks import DescribedTask
 @app.task(base=DescribedTask, name="approval_mail.sweep_expired", ignore_result=True)
 def sweep_expired() -> None:
     """Expire requests that ran out, remind of those that wait, and tell of those that nobody was told of."""
-    for approval in desks.for_workers().sweep():
+    for approval in desks.clock().sweep():
         untold.tell(approval)

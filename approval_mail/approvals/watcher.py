@@ -64,22 +64,23 @@ class Watcher:
         for request_id in request_ids:
             approval = found.get(request_id)
             if approval is None:
-                self._complete(
-                    request_id, lambda waiter, name=request_id: waiter.set_exception(UnknownApproval.of(name))
-                )
+                self._complete(request_id, UnknownApproval.of(request_id))
                 continue
             if approval.untold:
                 self._tell(approval)
             if approval.status is not Status.PENDING:
-                self._complete(request_id, lambda waiter, ended=approval: waiter.set_result(ended))
+                self._complete(request_id, approval)
 
-    def _complete(self, request_id: str, complete: Callable[[Waiter], None]) -> None:
+    def _complete(self, request_id: str, outcome: Approval | UnknownApproval) -> None:
         with self._lock:
             waiters = list(self._waiters.get(request_id, ()))
         for waiter in waiters:
             # Whoever waited may have given up meanwhile, or have been told by another look.
             with contextlib.suppress(concurrent.futures.InvalidStateError):
-                complete(waiter)
+                if isinstance(outcome, Approval):
+                    waiter.set_result(outcome)
+                else:
+                    waiter.set_exception(outcome)
 
     def _tell(self, approval: Approval) -> None:
         with self._lock:
@@ -95,7 +96,8 @@ class Watcher:
                 ended = ended or self._listen()
                 self._wait_and_look(ended)
             except (ApprovalsUnavailable, StoreError, OSError) as error:
-                ended = _close(ended)
+                _close(ended)
+                ended = None
                 if not self._silent:
                     self._silent = True
                     logger.error("Approvals are waited for (%d), and Redis cannot be used (%s)", len(names), error)

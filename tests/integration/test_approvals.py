@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import redis
 
 from approval_mail import approvals, services
 from approval_mail.approvals import Approval, NotPending, Status, desks, untold
+from approval_mail.approvals.clock import Clock
 from approval_mail.approvals.desk import Desk
 from approval_mail.errors import InvalidEvent
 from approval_mail.events import ApprovalEvent
@@ -46,6 +48,10 @@ def desk(configure: Callable[..., Desk]) -> Desk:
 
 def ask(desk: Desk, **more: Any) -> Approval:
     return desk.ask(**{"user_id": "agent-7", "tool_name": "git_commit", "arguments": {"message": "fix"}, **more})
+
+
+def sweep(desk: Desk) -> tuple[Approval, ...]:
+    return Clock(desk.book).sweep()
 
 
 def turn_back(client: redis.Redis, approval: Approval, seconds: float) -> None:
@@ -168,7 +174,7 @@ def test_a_sweep_expires_what_ran_out_and_nothing_else(desk: Desk, client: redis
     for approval in late:
         turn_back(client, approval, 31)
 
-    desk.sweep()
+    sweep(desk)
 
     assert desk.stats().expired == 3
     assert desk.read(waiting.request_id).status is Status.PENDING
@@ -179,7 +185,7 @@ def test_a_sweep_ends_however_much_is_due(desk: Desk, client: redis.Redis) -> No
     for approval in [ask(desk, timeout=30) for _ in range(450)]:
         turn_back(client, approval, 31)
 
-    desk.sweep()
+    sweep(desk)
 
     assert desk.stats().expired == 450
 
@@ -208,10 +214,10 @@ def test_200_racing_decisions_have_one_winner(desk: Desk, client: redis.Redis) -
 
 def test_a_call_whose_answer_was_lost_is_done_once(desk: Desk, client: redis.Redis) -> None:
     from approval_mail.approvals import records
-    from approval_mail.approvals.approval_store import Ending
+    from approval_mail.approvals.rows import Ending
 
     approval = ask(desk)
-    store = desk._store
+    store = desk.book.store
     (kept,) = store.read([approval.request_id])
     ending = Ending(Status.APPROVED, "the same call", "kim")
     told = records.outcome(kept, Status.APPROVED, "kim", "")
@@ -290,7 +296,7 @@ def test_an_extension_moves_everything(configure: Callable[..., Desk], client: r
     desk = configure(APPROVAL_REMINDERS="0.5,0.8")
     approval = ask(desk, timeout=100)
     turn_back(client, approval, 60)
-    desk.sweep()
+    sweep(desk)
     assert "approval_reminder:0.5" in events(client)
 
     extended = desk.extend(approval.request_id, 100)
@@ -315,12 +321,12 @@ def test_reminders_come_at_their_fractions_while_pending(configure: Callable[...
     approval = ask(desk, timeout=100)
     decided = ask(desk, timeout=100)
     desk.approve(decided.request_id, responder_id="kim")
-    desk.sweep()
+    sweep(desk)
     assert not [name for name in events(client) if "reminder" in name]
 
     turn_back(client, approval, 51)
-    desk.sweep()
-    desk.sweep()
+    sweep(desk)
+    sweep(desk)
 
     assert [name for name in events(client) if "reminder" in name] == ["approval_reminder:0.5"]
     first = event(client, f"{approval.request_id}:approval_reminder:0.5")
@@ -328,7 +334,7 @@ def test_reminders_come_at_their_fractions_while_pending(configure: Callable[...
     assert (first.fraction, first.email_to, first.expires_at) == ("0.5", (), desk.read(approval.request_id).expires_at)
 
     turn_back(client, approval, 30)
-    desk.sweep()
+    sweep(desk)
     last = event(client, f"{approval.request_id}:approval_reminder:0.8")
     assert last is not None
     assert last.email_to == ("kim@example.com", "boss@example.com")
@@ -340,7 +346,7 @@ def test_of_reminders_that_are_due_together_the_last_is_sent(
     desk = configure(APPROVAL_REMINDERS="0.2,0.5,0.8")
     approval = ask(desk, timeout=100)
     turn_back(client, approval, 60)
-    desk.sweep()
+    sweep(desk)
     assert [name for name in events(client) if "reminder" in name] == ["approval_reminder:0.5"]
     assert client.zrange(f"{P}reminders", 0, -1) == [f"0.8 {approval.request_id}"]
 
@@ -352,7 +358,7 @@ def test_a_mail_is_moot_from_the_first_try_once_the_request_has_ended(
     expired, decided, pending = (ask(desk, timeout=100) for _ in range(3))
     for approval in (expired, decided, pending):
         turn_back(client, approval, 60)
-    desk.sweep()
+    sweep(desk)
     turn_back(client, expired, 60)
     desk.reject(decided.request_id, responder_id="kim")
 
@@ -411,8 +417,8 @@ def test_nobody_was_told(
     for approval in (heard, unheard, late):
         turn_back(client, approval, 51)
 
-    assert {one.request_id for one in desk.sweep()} == {unheard.request_id, late.request_id}
-    assert desk.sweep() == ()
+    assert {one.request_id for one in sweep(desk)} == {unheard.request_id, late.request_id}
+    assert sweep(desk) == ()
 
     lines = [record for record in caplog.records if record.levelname == "ERROR"]
     assert sorted(line.getMessage()[:38] for line in lines) == sorted(
@@ -466,7 +472,7 @@ def test_without_notifications_requests_are_kept_and_no_event_is_recorded(
     desk = configure(NOTIFICATION_ENABLED="false")
     approval = ask(desk, timeout=100)
     turn_back(client, approval, 60)
-    assert desk.sweep() == ()
+    assert sweep(desk) == ()
     assert desk.approve(approval.request_id, responder_id="kim")
     assert events(client) == []
 
@@ -514,7 +520,7 @@ def test_what_is_older_than_history_is_forgotten(configure: Callable[..., Desk],
     client.zincrby(f"{P}finished", -2 * 86400 * 1000, approval.request_id)
     client.delete(f"{P}approval:{approval.request_id}")
 
-    desk.sweep()
+    sweep(desk)
 
     assert [one.request_id for one in desk.page().approvals] == [pending.request_id]
     assert desk.find(approval.request_id) == []
@@ -529,13 +535,33 @@ def test_a_damaged_record_expires_and_disturbs_no_other(
     for approval in (damaged, sound):
         turn_back(client, approval, 31)
 
-    desk.sweep()
+    sweep(desk)
 
     assert client.hget(f"{P}approval:{damaged.request_id}", "status") == "expired"
     assert [one.request_id for one in desk.page().approvals] == [sound.request_id]
     with pytest.raises(approvals.UnknownApproval):
         desk.read(damaged.request_id)
     assert "expires without a mail" in caplog.text
+
+
+def test_the_scripts_run_on_a_cluster(configure: Callable[..., Desk], tmp_path: Path) -> None:
+    """A node that owns every slot refuses a script that touches two of them."""
+    server = RedisServer(tmp_path, "--cluster-enabled", "yes").start()
+    try:
+        with server.client as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            wait_for(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")))
+            desk = configure(REDIS_URL=server.url, APPROVAL_REMINDERS="0.5")
+            late, decided = ask(desk, timeout=100), ask(desk)
+            turn_back(client, late, 60)
+            sweep(desk)
+            desk.extend(late.request_id, 10)
+            turn_back(client, late, 60)
+            sweep(desk)
+            desk.approve(decided.request_id, responder_id="kim")
+            assert (desk.stats().expired, desk.stats().approved) == (1, 1)
+    finally:
+        server.kill()
 
 
 class TestWaiting:
