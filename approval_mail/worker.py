@@ -55,6 +55,18 @@ def _without_body(record: logging.LogRecord) -> bool:
     return True
 
 
+@signals.after_setup_logger.connect
+def leave_out_the_clock(loglevel: int, **_: object) -> None:
+    """Say nothing of a task that comes each second and mostly finds nothing to do, but at DEBUG."""
+    if (loglevel or logging.WARNING) > logging.DEBUG:
+        for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
+            logging.getLogger(name).addFilter(_is_not_the_clock)
+
+
+def _is_not_the_clock(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.INFO or "approval_mail.sweep_expired" not in record.getMessage()
+
+
 @signals.beat_init.connect
 def complain_briefly(**_: object) -> None:
     """Let beat say in one line that the broker is out of reach, not in a page of traceback every few seconds."""

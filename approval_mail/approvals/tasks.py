@@ -7,7 +7,8 @@ from approval_mail.celery import app
 from approval_mail.tasks import DescribedTask
 
 
-@app.task(base=DescribedTask, name="approval_mail.sweep_expired", ignore_result=True)
+# Without events: it comes each second, and Flower's rows would be of nothing else.
+@app.task(base=DescribedTask, name="approval_mail.sweep_expired", ignore_result=True, send_events=False)
 def sweep_expired() -> None:
     """Expire requests that ran out, remind of those that wait, and tell of those that nobody was told of."""
     for approval in desks.clock().sweep():

@@ -47,8 +47,9 @@ def subjects(smtp: SMTPServer) -> list[str]:
 def test_a_timeout_is_announced_though_nobody_polls(
     start: Start, desk: Desk, smtp: SMTPServer, store: EventStore
 ) -> None:
-    start("worker", "--concurrency=2").ready()
-    start("beat", "--loglevel=INFO").wait_for_line("Sending due task sweep_expired")
+    worker = start("worker", "--concurrency=2", "-E", "--loglevel=INFO").ready()
+    beat = start("beat", "--loglevel=INFO")
+    beat.wait_for_line("Sending due task gather")
 
     name = ask(desk, timeout=1.5)
 
@@ -58,6 +59,8 @@ def test_a_timeout_is_announced_though_nobody_polls(
     assert approval.status is Status.EXPIRED
     assert 0 <= (announced - approval.expires_at).total_seconds() < 2
     assert subjects(smtp) == ["[승인 필요] git_commit 도구", "[타임아웃] git_commit 승인 요청"]
+    assert "approval_mail.gather" in worker.output()
+    assert "sweep_expired[" not in worker.output() + beat.output(), "nobody reads a log with a line each second"
 
 
 def test_reminders_name_the_time_left_and_the_last_goes_further_up(
