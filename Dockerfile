@@ -1,4 +1,4 @@
-# The image of the worker, beat and Flower; the command says which of them a container is.
+# The image of the worker, beat, Flower and the API; the command says which of them a container is.
 
 FROM python:3.13-slim AS build
 WORKDIR /src
@@ -6,14 +6,16 @@ RUN python -m venv --without-pip /opt/approval_mail
 # First what setup.cfg asks for, by itself: a change of code then downloads nothing.
 COPY setup.cfg ./
 RUN python -c "import configparser; cfg = configparser.ConfigParser(); cfg.read('setup.cfg'); \
-    print(cfg['options']['install_requires'], cfg['options.extras_require']['flower'])" > requirements.txt \
+    extras = cfg['options.extras_require']; \
+    print(cfg['options']['install_requires'], extras['api'], extras['flower'])" > requirements.txt \
     && pip --python /opt/approval_mail install --no-cache-dir --requirement requirements.txt
 # .dockerignore lets in what the wheel is made of, and nothing else.
 COPY . ./
-RUN pip --python /opt/approval_mail install --no-cache-dir '.[flower]'
+RUN pip --python /opt/approval_mail install --no-cache-dir '.[api,flower]'
 
 FROM python:3.13-slim
-# Its home is the state folder, for the spool and Flower's database; a volume outlives the image, so the uid is fixed.
+# Its home is the state folder, for the spool, Flower's database and API keys; a volume outlives the image, so the uid is
+# fixed.
 RUN useradd --uid 10001 --home-dir /var/lib/approval_mail approval_mail \
     && install --directory --owner approval_mail --mode 700 /var/lib/approval_mail
 COPY --from=build /opt/approval_mail /opt/approval_mail

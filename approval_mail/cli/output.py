@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from approval_mail import services
+from approval_mail.fields import clean
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    from approval_mail.approvals.values import Approval
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON.")
 
@@ -33,3 +36,20 @@ def local(moment: datetime) -> str:
 def plural(count: int, thing: str) -> str:
     """``1 mail``, ``2 mails``."""
     return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
+def plain(text: str) -> str:
+    """Text in one line that neither commands a terminal nor reorders what is read."""
+    return " ".join(clean(text).split())
+
+
+def ending(approval: Approval) -> str:
+    """How a request stands, as a sentence without its full stop: who ended it how and when, or its deadline."""
+    what = f"request {approval.request_id} ({plain(approval.tool_name)} for {plain(approval.user_id)})"
+    if approval.status is approval.status.PENDING:
+        return f"{what} is pending until {local(approval.expires_at)}"
+    if approval.status is approval.status.EXPIRED:
+        return f"{what} expired at {local(approval.expires_at)}"
+    by = f" by {plain(approval.responder_id)}" if approval.responder_id else ""
+    why = f": {plain(approval.reason)}" if approval.reason else ""
+    return f"{what} was {approval.status.value}{by} at {local(approval.ended_at or approval.expires_at)}{why}"

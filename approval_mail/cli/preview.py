@@ -7,7 +7,7 @@ import sys
 import tempfile
 import webbrowser
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -16,13 +16,14 @@ import click
 
 from approval_mail import services
 from approval_mail.cli.event_fields import field_option, parse
-from approval_mail.demo.story import scenes
-from approval_mail.events import EVENT_TYPES, ApprovalEvent
+from approval_mail.cli.sample import example
+from approval_mail.events import EVENT_TYPES
+from approval_mail.links import Links
 from approval_mail.rendering import Content
 from approval_mail.settings import LANGUAGES
 
-#: So long ago the example's request was made.
-_ANSWERED_AFTER = timedelta(minutes=2)
+#: Stand in where APPROVAL_PUBLIC_URL is unset, so that the mail's buttons are seen; they lead nowhere.
+_LINKS = Links("https://approve.example.com", ("an example, not a secret that anything believes",))
 #: In place of a type: every mail in every language.
 _ALL = "all"
 
@@ -87,11 +88,18 @@ def command(
 
 def _render(type_name: str, language: str, given: Mapping[str, Any]) -> Content:
     now = datetime.now(timezone.utc)
-    [scene] = (scene for scene in scenes(language, now - _ANSWERED_AFTER) if scene.type == type_name)
-    event = ApprovalEvent.from_dict(
-        type_name, {**scene.fields, **given}, now=now, localise=services.settings().localise
+    event = example(type_name, language, now, given)
+    renderer = services.renderer(language)
+    if not event.decidable:
+        return renderer.render(event, now)
+    links = services.links() or _LINKS
+    recipient = (event.email_to or services.settings().email_to)[0]
+    return renderer.render(
+        event,
+        now,
+        approve_url=links.url(event.request_id, recipient, "approve"),
+        reject_url=links.url(event.request_id, recipient, "reject"),
     )
-    return services.renderer(language).render(event, now)
 
 
 def _figure(content: Content) -> str:

@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
-from approval_mail.events import ApprovalEvent
+from approval_mail import services
+from approval_mail.events import EVENT_TYPES, ApprovalEvent
+
+#: Time that an approver has, as in the guide.
+_TIME_TO_ANSWER = timedelta(minutes=5)
+#: Of that, what has passed when the answer comes, and at the reminder.
+_ANSWERED_AFTER = timedelta(minutes=2)
+_FRACTION = "0.5"
+
+#: Who asks in an example, if not alice.
+_USERS = {"approval_rejected": "bora", "approval_timeout": "chanho"}
+_WORDS = {
+    "ko": {
+        "message": "결제 한도 검사를 승인 단계 앞으로 옮김",
+        "approval_approved": "변경 내용을 확인했습니다",
+        "approval_rejected": "테스트가 아직 실패합니다",
+    },
+    "en": {
+        "message": "Check the payout limit before asking for approval",
+        "approval_approved": "Looks good to me",
+        "approval_rejected": "The tests still fail",
+    },
+}
 
 
 def sample(type_name: str, *, tool_name: str = "git_commit") -> ApprovalEvent:
@@ -15,9 +40,43 @@ def sample(type_name: str, *, tool_name: str = "git_commit") -> ApprovalEvent:
         "user_id": "agent-7",
         "tool_name": tool_name,
         "requested_at": now - timedelta(seconds=12),
-        "expires_at": now + timedelta(minutes=5),
+        "expires_at": now + _TIME_TO_ANSWER,
         "responder_id": "operator",
         "reason": "approval-mail test",
         "arguments": {"message": "approval-mail test"},
     }
-    return ApprovalEvent.from_dict(type_name, data, now=now, localise=lambda naive: naive.astimezone())
+    return _event(type_name, data, now)
+
+
+def example(type_name: str, language: str, now: datetime, given: Mapping[str, Any]) -> ApprovalEvent:
+    """An event of this type as a story tells it in one of settings.LANGUAGES; ``given`` replaces or adds fields."""
+    words = _WORDS[language]
+    asked = now - _passed(type_name)
+    data: dict[str, Any] = {
+        "request_id": "3f2b81c4-5a0e-4c1d-9b7e-6d2f8a4e9c10",
+        "user_id": _USERS.get(type_name, "alice"),
+        "tool_name": "git_commit",
+        "requested_at": asked,
+        "expires_at": asked + _TIME_TO_ANSWER,
+    }
+    if type_name in words:
+        data |= {"responder_id": "operator", "reason": words[type_name]}
+    elif EVENT_TYPES[type_name].moot_when_decided:
+        files = ["payout/limits.py", "tests/test_limits.py"]
+        data["arguments"] = {"message": words["message"], "files": files, "push": False}
+    return _event(type_name, {**data, **given}, now)
+
+
+def _passed(type_name: str) -> timedelta:
+    """How long ago the request was made that an example tells of."""
+    if EVENT_TYPES[type_name].outcome == "timed out":
+        return _TIME_TO_ANSWER
+    return _TIME_TO_ANSWER * float(_FRACTION) if EVENT_TYPES[type_name].recurs else _ANSWERED_AFTER
+
+
+def _event(type_name: str, data: Mapping[str, Any], now: datetime) -> ApprovalEvent:
+    """An event of a request that is in the approvals store, as far as its mail can tell."""
+    if EVENT_TYPES[type_name].recurs:
+        data = {"fraction": _FRACTION, **data}
+    event = ApprovalEvent.from_dict(type_name, data, now=now, localise=services.settings().localise)
+    return replace(event, decidable=event.kind.moot_when_decided)

@@ -68,9 +68,10 @@ def _lines(request_id: str, changes: list[Change]) -> Iterator[str]:
         attempt = f"try {change.attempt}" if change.attempt else ""
         code = str(change.code or "")
         reason = change.reason.removeprefix(code).strip()
+        event = change.event_id.removeprefix(f"{request_id}:")
         line = (
             f"{change.at.astimezone(zone):%H:%M:%S.%f}"[:-3]
-            + f"  {delay:>11}  {change.event_id.removeprefix(f'{request_id}:'):<21}  {change.state:<10}  {attempt:<6}  {code:<3}"
+            + f"  {delay:>11}  {event:<21}  {change.state:<10}  {attempt:<6}  {code:<3}"
             + f"  {change.recipient}  {reason}"
         )
         yield line.rstrip()

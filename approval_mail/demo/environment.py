@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import shutil
 import sys
@@ -21,8 +22,8 @@ def forget_settings(environ: MutableMapping[str, str]) -> None:
         del environ[name]
 
 
-def settings(*, redis_url: str, smtp_port: int, language: str, folder: Path) -> dict[str, str]:
-    """The demo's own settings, as the environment spells them."""
+def settings(*, redis_url: str, smtp_port: int, api_port: int, language: str, folder: Path) -> dict[str, str]:
+    """The demo's own settings, as the environment spells them; the links' secret is this run's alone."""
     return {
         "NOTIFICATION_ENABLED": "true",
         "NOTIFICATION_LANGUAGE": language,
@@ -30,6 +31,8 @@ def settings(*, redis_url: str, smtp_port: int, language: str, folder: Path) -> 
         "REDIS_URL": redis_url,
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(smtp_port),
+        "APPROVAL_PUBLIC_URL": f"http://127.0.0.1:{api_port}",
+        "APPROVAL_LINK_SECRET": secrets.token_hex(32),
     }
 
 
@@ -38,22 +41,30 @@ def celery(program: str) -> list[str]:
     return [sys.executable, "-m", "celery", "-A", "approval_mail", program, "--loglevel=INFO"]
 
 
-def emit_command(redis_url: str, folder: Path) -> str:
-    """A shell command that causes one more mail, with a request id of its own at each run.
+def api(port: int) -> list[str]:
+    """The command of ``approval-mail api`` in this Python."""
+    return [sys.executable, "-c", "from approval_mail.cli import main; main()", "api", "--port", str(port)]
 
-    It names the demo's spool: pasted after the demo's end, it must not reach the user's own workers.
+
+def admin(*arguments: str) -> list[str]:
+    """The command of ``approval-admin`` in this Python."""
+    return [sys.executable, "-c", "from approval_mail.cli.admin import main; main()", *arguments]
+
+
+def request_command(redis_url: str) -> str:
+    """A shell command that asks once more, with a request of its own at each run, and waits for the answer.
+
+    Pasted after the demo's end, it finds no Redis and so does not reach the user's own workers.
     """
     return (
         f"REDIS_URL={redis_url} NOTIFICATION_ENABLED=true \\\n"
-        f"  NOTIFICATION_SPOOL_DIR={shlex.quote(str(folder / 'spool'))} \\\n"
-        f"  {shlex.quote(_own_name())} emit approval_requested \\\n"
-        "  --field request_id=demo-$(date +%s) --field user_id=you \\\n"
-        "  --field tool_name=git_push"
+        f"  {shlex.quote(_own_name())} request --user you --tool git_push \\\n"
+        "  --argument branch=main --wait"
     )
 
 
 def _own_name() -> str:
-    """``approval-mail`` where a shell finds this very program by that name, else its whole path."""
-    beside = Path(sys.executable).with_name("approval-mail")
-    found = shutil.which("approval-mail")
-    return "approval-mail" if found and Path(found).samefile(beside) else str(beside)
+    """``approval-admin`` where a shell finds this installation's by that name, else its whole path."""
+    beside = Path(sys.executable).with_name("approval-admin")
+    found = shutil.which("approval-admin")
+    return "approval-admin" if found and Path(found).samefile(beside) else str(beside)

@@ -1,6 +1,7 @@
 """The mails of a catcher as a small web site, for this machine only.
 
-A mail is hostile until shown otherwise: its HTML is served alone, sandboxed and without network; a request under
+A mail is hostile until shown otherwise: its HTML is served alone, sandboxed and without network. It may do one
+thing: where a person clicks a link, that opens in a tab of its own, which knows nothing of the inbox. A request under
 a foreign host name is refused, so that no web page can read the inbox by pointing a name of its own at
 127.0.0.1 (DNS rebinding).
 """
@@ -17,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from approval_mail.demo.catcher import CaughtMail, MailCatcher
-from approval_mail.demo.pages import Page, Pages
+from approval_mail.demo.pages import SANDBOX, Page, Pages
 from approval_mail.demo.reading import read
 
 #: Names by which a browser on this machine asks; any port, for who forwards this one.
@@ -31,15 +32,21 @@ _PAGE_POLICY = (
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _BODY_POLICY = (
-    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'"
+    f"sandbox {SANDBOX}; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'self'"
 )
+#: Makes a mail's links open in a tab of their own; before the mail's own, for the first one counts.
+_LINKS_OPEN_TABS = '<base target="_blank">'
+#: A document's type and what else may stand before its content, up to where its head begins.
+_BEFORE_HEAD = re.compile(r"(\s|<!--.*?-->|<!doctype[^>]*>|<html\b[^>]*>|<head\b[^>]*>)*", re.IGNORECASE | re.DOTALL)
 _NOTHING_POLICY = "sandbox; default-src 'none'; frame-ancestors 'none'"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
+    # A tab that a mail opens has no way back to the page that shows the mail.
+    "Cross-Origin-Opener-Policy": "same-origin",
 }
 
 
@@ -112,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _mail(self, mail: CaughtMail, part: str | None) -> None:
         if part == "body":
-            html = read(mail.raw).html or ""
+            html = _with_links_in_tabs(read(mail.raw).html or "")
             self._answer("text/html; charset=utf-8", html.encode("utf-8", "replace"), _BODY_POLICY)
         elif part == "mail.eml":
             self._answer("message/rfc822", mail.raw, _NOTHING_POLICY, attachment=f"mail-{mail.number}.eml")
@@ -145,3 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the terminal is the demo's."""
+
+
+def _with_links_in_tabs(html: str) -> str:
+    head = _BEFORE_HEAD.match(html)
+    place = head.end() if head else 0
+    return html[:place] + _LINKS_OPEN_TABS + html[place:]

@@ -16,6 +16,8 @@ from string import Template
 from approval_mail.demo.catcher import CaughtMail
 from approval_mail.demo.reading import Reading, one_line, read
 
+#: What a mail's HTML may do, as its frame and its own policy say: open links in tabs, which are not sandboxed.
+SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
 #: The tabs of a mail in their order, by the last part of their path.
 PARTS = {"html": "HTML", "text": "Text", "source": "Source"}
 
@@ -31,7 +33,7 @@ _MAIL = Template(
     '<a class="file" href="/mails/$number/mail.eml">Save .eml</a></nav>$body'
 )
 _TAB = Template('<a href="/mails/$number/$part"$current>$label</a>')
-_FRAME = Template('<iframe sandbox src="/mails/$number/body" title="The mail as HTML"></iframe>')
+_FRAME = Template(f'<iframe sandbox="{SANDBOX}" src="/mails/$number/body" title="The mail as HTML"></iframe>')
 _ABOUT = Template(
     '<div class="about"><h2>Mails arrive here</h2><p>Each mail that is sent to the mail server named above '
     "is accepted and shown in this list. Nothing leaves this machine.</p>$more</div>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,15 @@ from pathlib import Path
 from approval_mail.demo import environment
 from approval_mail.demo.catcher import CaughtMail, MailCatcher
 from approval_mail.demo.deliveries import Deliveries
-from approval_mail.demo.embedded import EmbeddedValkey
+from approval_mail.demo.embedded import EmbeddedValkey, free_port
 from approval_mail.demo.inbox import Inbox
 from approval_mail.demo.processes import GuardedProcess, stop_together
 from approval_mail.settings import Settings
 
 #: Seconds. A worker is ready in two; a busy machine may take ten times that.
 _READY_WITHIN = 60.0
+#: What the API's server logs once its port is open.
+_API_READY = "Serving approvals on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,12 @@ class Stage:
     worker: GuardedProcess
     #: All of them, the worker among them.
     processes: Sequence[GuardedProcess]
+    catcher: MailCatcher
     inbox_url: str
-    #: A shell command that causes one more mail.
+    #: A shell command that asks once more.
     command: str
+    #: What the programs are given on top of this process's environment.
+    environment: Mapping[str, str]
 
 
 def set_up(stack: ExitStack, folder: Path, language: str) -> Stage:
@@ -61,29 +66,41 @@ def set_up(stack: ExitStack, folder: Path, language: str) -> Stage:
         stack.callback(valkey.process.stop)
         done(valkey.url)
     with _step("web inbox") as done:
-        command = environment.emit_command(valkey.url, folder)
+        command = environment.request_command(valkey.url)
         inbox = Inbox(catcher, delay=deliveries.delay, command=command)
         inbox.start()
         stack.callback(inbox.stop)
         done(inbox.url)
-    settings = environment.settings(redis_url=valkey.url, smtp_port=catcher.port, language=language, folder=folder)
+    port = free_port()
+    settings = environment.settings(
+        redis_url=valkey.url, smtp_port=catcher.port, api_port=port, language=language, folder=folder
+    )
     with _step("Celery worker and beat") as done:
-        worker, beat = (
-            GuardedProcess(program, environment.celery(program), settings=settings, folder=folder)
-            for program in ("worker", "beat")
+        worker, beat, api = (
+            GuardedProcess(name, command, settings=settings, folder=folder)
+            for name, command in (
+                ("worker", environment.celery("worker")),
+                ("beat", environment.celery("beat")),
+                ("api", environment.api(port)),
+            )
         )
-        stack.callback(stop_together, worker, beat)
+        stack.callback(stop_together, worker, beat, api)
         worker.wait_for_line("Email notification worker started", _READY_WITHIN)
         done("ready")
+    with _step("pages to decide on") as done:
+        api.wait_for_line(_API_READY, _READY_WITHIN)
+        done(f"{settings['APPROVAL_PUBLIC_URL']}/")
     return Stage(
         settings=Settings.load(settings, folder).require(),
         folder=folder,
         arrivals=arrivals,
         deliveries=deliveries,
         worker=worker,
-        processes=(valkey.process, worker, beat),
+        processes=(valkey.process, worker, beat, api),
+        catcher=catcher,
         inbox_url=inbox.url,
         command=command,
+        environment=settings,
     )
 
 

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 #: The language whose templates lie in the folder itself; the others have a folder of their name.
 _FIRST_LANGUAGE = "ko"
 #: Files without words, which all languages share.
-_SHARED = frozenset(("style.css",))
+_SHARED = frozenset(("style.css", "countdown.js"))
 
 
 class Loader(BaseLoader):

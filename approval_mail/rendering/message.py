@@ -47,7 +47,7 @@ class Composer:
         mail["Subject"] = _unstructured("Subject", one_line(subject))
         mail["Date"] = format_datetime(date)
         mail["Message-ID"] = own
-        if event.kind.outcome:
+        if event.kind.outcome or event.kind.recurs:
             mail["In-Reply-To"] = asked
             mail["References"] = f"{thread} {asked}"
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -16,27 +15,26 @@ import css_inline
 from jinja2 import Environment, TemplateRuntimeError
 
 from approval_mail.errors import TemplateFailed
-from approval_mail.events import ApprovalEvent
+from approval_mail.events import EVENT_TYPES, ApprovalEvent
 from approval_mail.rendering.faults import TEMPLATE_FAULTS, describe
 from approval_mail.rendering.html_to_text import html_to_text
 from approval_mail.rendering.loader import Loader, loader_of, make_environment, packaged_folder, stamp, template_names
 from approval_mail.rendering.message import Composer, one_line
+from approval_mail.rendering.wording import word_arguments, word_moment, word_span
 
 logger = logging.getLogger(__name__)
 
 #: Characters. What a mail client shows of a subject is far less; a longer one only hides it.
 MAX_SUBJECT = 200
-#: Characters of an event's arguments that are shown. Gmail clips a mail at 102 KB of HTML.
-MAX_ARGUMENTS = 4_000
-#: Zone abbreviations that mean one offset all over the world; others are shown with the offset.
-_CLEAR_ZONES = frozenset(("UTC", "GMT", "KST", "JST", "CET", "CEST"))
+#: Types whose packaged page stands on that of another type, which an operator may have replaced.
+_STANDS_ON = {"approval_reminder": "approval_requested"}
 #: What a page holds besides its words.
 _MARKUP = re.compile(r"<(head|style|script|title)\b.*?</\1>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One rendered event; the same for all its recipients."""
+    """One rendered event; the same for all its recipients, unless it holds links of one of them."""
 
     #: Plain text, one line.
     subject: str
@@ -74,13 +72,14 @@ class Renderer:
                 with contextlib.suppress(*TEMPLATE_FAULTS):
                     environment.get_template(name)
 
-    def render(self, event: ApprovalEvent, now: datetime) -> Content:
+    def render(self, event: ApprovalEvent, now: datetime, *, approve_url: str = "", reject_url: str = "") -> Content:
         """Render ``event`` as of ``now``, by the operator's templates if they can, else by the packaged ones.
 
-        Raises TemplateFailed if those fail too.
+        ``approve_url`` and ``reject_url`` are the recipient's own links, if there are any. Raises
+        TemplateFailed if the packaged templates fail too.
         """
         try:
-            values = self._values(event, now)
+            values = self._values(event, now) | {"approve_url": approve_url, "reject_url": reject_url}
             return self._render_own(event, values) or self._render(self._packaged, event.type, values)
         except TEMPLATE_FAULTS as error:
             raise TemplateFailed(f"{event} cannot be rendered: {describe(error)}") from error
@@ -103,10 +102,10 @@ class Renderer:
             name: str(loader.find(name))
             for name in ("base.html", "style.css", *template_names(".html"), *template_names(".txt"))
         }
-        for name in template_names(".txt"):
-            page = found[f"{name[:-4]}.html"]
-            if self._is_own(page) and not self._is_own(found[name]):
-                found[name] = page
+        for type_name in EVENT_TYPES:
+            page = self._page_of_text(self._own or self._packaged, type_name)
+            if page:
+                found[f"{type_name}.txt"] = page
         return found
 
     def fault(self, type_name: str) -> str | None:
@@ -145,18 +144,13 @@ class Renderer:
             environment.handle_exception()
         path = str(page.filename)
         inlined = self._inliner.inline(markup)
-        if self._is_own(path) and not self._is_own(str(plain.filename)):
-            text = html_to_text(inlined)
-        else:
-            text = plain.render(values)
+        text = html_to_text(inlined) if self._page_of_text(environment, type_name) else plain.render(values)
         return Content(subject or fallback, inlined, text.strip("\n") + "\n", path)
 
     def _values(self, event: ApprovalEvent, now: datetime) -> dict[str, Any]:
         """Everything that a template can name; ours win over extra fields of the same name."""
         extra = event.extra or {}
-        arguments = extra.get("arguments")
-        shown = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, indent=2)
-        shown = "" if arguments is None else shown.expandtabs(4).rstrip().lstrip("\n")
+        arguments_text, arguments_more = word_arguments(extra.get("arguments"))
         asked, expires = event.requested_at, event.expires_at
         return {
             **extra,
@@ -167,9 +161,11 @@ class Renderer:
             "tool_name": event.tool_name,
             "responder_id": event.responder_id,
             "reason": event.reason,
-            "arguments": arguments,
-            "arguments_text": shown[:MAX_ARGUMENTS],
-            "arguments_more": max(0, len(shown) - MAX_ARGUMENTS),
+            "fraction": event.fraction,
+            "decidable": event.decidable,
+            "arguments": extra.get("arguments"),
+            "arguments_text": arguments_text,
+            "arguments_more": arguments_more,
             "requested_at": self._moment(asked),
             "expires_at": self._moment(expires),
             "occurred_at": self._moment(event.occurred_at),
@@ -180,26 +176,21 @@ class Renderer:
         }
 
     def _moment(self, moment: datetime | None) -> str:
-        """A time in the configured zone such as ``2025-10-25 15:35:00 KST``; empty for None."""
-        if moment is None:
-            return ""
-        local = moment.astimezone(self._timezone)
-        zone, offset = local.tzname() or "", local.strftime("%z")
-        offset = f"UTC{offset[:3]}:{offset[3:5]}"
-        if not zone.isalpha():
-            zone = offset
-        elif zone not in _CLEAR_ZONES:
-            zone = f"{zone} ({offset})"
-        return f"{local:%Y-%m-%d %H:%M:%S} {zone}"
+        return word_moment(moment, self._timezone)
 
     def _span(self, span: timedelta) -> str:
-        """A span in the mail's language such as ``4분 52초``; empty for a negative one."""
-        if span < timedelta(0):
-            return ""
-        minutes, seconds = divmod(span.seconds, 60)
-        hours, minutes = divmod(minutes, 60)
-        words = self._packaged.get_template("duration.txt")
-        return words.render(days=span.days, hours=hours, minutes=minutes, seconds=seconds).strip()
+        return word_span(span, self._packaged.get_template("duration.txt"))
+
+    def _page_of_text(self, environment: Environment, type_name: str) -> str | None:
+        """Path of the operator's page that this type's text part is made from; None: it has a template."""
+        if environment is self._packaged:
+            return None
+        loader = loader_of(environment)
+        for name in filter(None, (type_name, _STANDS_ON.get(type_name))):
+            page, plain = (str(loader.find(f"{name}{suffix}")) for suffix in (".html", ".txt"))
+            if self._is_own(page) or self._is_own(plain):
+                return None if self._is_own(plain) else page
+        return None
 
     def _is_own(self, path: str) -> bool:
         return self._folder is not None and Path(path).is_relative_to(self._folder)

@@ -82,7 +82,14 @@ def flower_port() -> int:
 
 
 @pytest.fixture
-def stack(redis_server: RedisServer, smtp: SMTPServer, tmp_path: Path, flower_port: int) -> Iterator[Stack]:
+def api_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def stack(
+    redis_server: RedisServer, smtp: SMTPServer, tmp_path: Path, flower_port: int, api_port: int
+) -> Iterator[Stack]:
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "smtp_password").write_text(f"{PASSWORD}\n")
@@ -94,6 +101,9 @@ def stack(redis_server: RedisServer, smtp: SMTPServer, tmp_path: Path, flower_po
             "mailhog": "127.0.0.1",
             "1025": str(smtp.port),
             ":5555": f":{flower_port}",
+            "8020": str(api_port),
+            # A test serves this machine alone.
+            "0.0.0.0": "127.0.0.1",
             "/run/secrets": str(secrets),
             "/var/lib": str(tmp_path / "state"),
         },
@@ -154,3 +164,26 @@ def test_flower_is_healthy_and_shows_nothing_without_the_secrets_login(stack: St
         urllib.request.Request(url, headers={"Authorization": f"Basic {login}"}), timeout=10
     ) as answer:
         assert answer.status == 200
+
+
+def test_the_api_is_healthy_and_has_a_key_of_each_role(stack: Stack, tmp_path: Path, api_port: int) -> None:
+    program = stack.start("api")
+    wait_for(lambda: stack.is_healthy("api"), saying="a healthy API")
+    first = tmp_path / "state" / "approval_mail" / "api_keys.first"
+    assert str(first) in program.output()
+    keys = dict(line.split() for line in first.read_text().splitlines())
+    assert not any(key in program.output() for key in keys.values())
+
+    def call(path: str, key: str, body: bytes | None = None) -> int:
+        headers = {"X-API-Key": key, "X-User-ID": "kim", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{api_port}{path}", body, headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+
+    assert call("/api/approvals", keys["requester"], b'{"tool_name": "git_commit", "request_id": "abc12345"}') == 201
+    assert call("/api/approvals/abc12345/approve", keys["approver"], b"{}") == 200
+    assert program.stop() == 0
+
+    stack.start("api")
+    wait_for(lambda: stack.is_healthy("api"), saying="a healthy API again")
+    assert call("/api/stats", keys["requester"]) == 200

@@ -22,7 +22,7 @@ from tests.rig.containers import ROOT
 SETTINGS = {row.metadata["name"]: row for row in fields(Settings)}
 SERVICES = containers.services({})
 #: Those that run this project's image.
-OURS = ("worker", "beat", "flower")
+OURS = ("worker", "beat", "flower", "api")
 STATE = "/var/lib/approval_mail"
 
 
@@ -70,9 +70,8 @@ def test_secrets_come_from_files_and_each_service_has_its_own_alone(name: str) -
     files = yaml.safe_load(containers.COMPOSE_FILE.read_text("utf-8"))["secrets"]
     found = containers.environment(SERVICES[name], {})
     granted = SERVICES[name].get("secrets", [])
-    assert [value for variable, value in found.items() if variable.endswith("_FILE")] == [
-        f"/run/secrets/{secret}" for secret in granted
-    ]
+    named = [value for variable, value in found.items() if variable.endswith("_FILE") and variable not in SETTINGS]
+    assert named == [f"/run/secrets/{secret}" for secret in granted]
     assert all(files[secret] == {"file": f"./secrets/{secret}.txt"} for secret in granted)
     assert all(urlsplit(value).password is None for value in found.values())
     bare = {variable for variable in found if variable in SETTINGS and SETTINGS[variable].metadata["secret"]}
@@ -81,8 +80,8 @@ def test_secrets_come_from_files_and_each_service_has_its_own_alone(name: str) -
 
 
 def test_only_the_worker_knows_the_mail_server() -> None:
-    for name in ("beat", "flower"):
-        assert not any(variable.startswith(("SMTP_", "EMAIL_")) for variable in SERVICES[name]["environment"])
+    for name in ("beat", "flower", "api"):
+        assert not any(variable.startswith("SMTP_") for variable in SERVICES[name]["environment"])
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -102,8 +101,34 @@ def test_the_worker_is_given_every_setting_that_makes_sense_in_a_container() -> 
         "SMTP_TLS_CA_FILE",
     }
     by_redis_here = {"CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"}
+    of_the_api = {"APPROVAL_API_KEYS_FILE"}
     given = {variable.removesuffix("_FILE") for variable in SERVICES["worker"]["environment"]}
-    assert given == SETTINGS.keys() - of_the_image - by_a_mount_of_your_own - by_redis_here
+    assert given == SETTINGS.keys() - of_the_image - by_a_mount_of_your_own - by_redis_here - of_the_api
+
+
+def test_the_api_knows_what_the_worker_knows_of_approvals_and_events() -> None:
+    api, worker = (containers.environment(SERVICES[name], dict.fromkeys(SETTINGS, "x")) for name in ("api", "worker"))
+    assert {name for name in SETTINGS if name.startswith("APPROVAL_")} <= api.keys()
+    shared = api.keys() - {"APPROVAL_API_KEYS_FILE"}
+    assert {name: api[name] for name in shared} == {name: worker[name] for name in shared}
+    assert {"NOTIFICATION_ENABLED", "NOTIFICATION_BATCH_SIZE", "NOTIFICATION_HISTORY_DAYS", "EMAIL_TO"} <= shared
+
+
+def test_the_apis_keys_are_made_at_its_first_start_and_outlive_it() -> None:
+    service = SERVICES["api"]
+    assert "--first-keys" in service["command"]
+    assert Path(service["environment"]["APPROVAL_API_KEYS_FILE"]).parent == Path(STATE)
+    [port] = service["ports"]
+    assert port.split(":")[-1] == service["command"][service["command"].index("--port") + 1]
+
+
+def test_the_image_installs_what_its_programs_need() -> None:
+    [installed] = [
+        arguments for name, arguments in containers.instructions() if "install --no-cache-dir '." in arguments
+    ]
+    assert "'.[api,flower]'" in installed
+    [listed] = [arguments for _, arguments in containers.instructions() if "> requirements.txt" in arguments]
+    assert all(f"extras['{extra}']" in listed for extra in ("api", "flower"))
 
 
 def test_mails_go_to_mailpit_by_default_with_a_login(secrets: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import email
 import email.header
 import email.policy
@@ -25,7 +26,8 @@ from approval_mail.errors import TemplateFailed
 from approval_mail.events import EVENT_TYPES, MAX_EVENT, ApprovalEvent
 from approval_mail.fields import MAX_NAME, MAX_TEXT
 from approval_mail.rendering import Content, Renderer, message_id
-from approval_mail.rendering.renderer import MAX_ARGUMENTS, MAX_SUBJECT
+from approval_mail.rendering.renderer import MAX_SUBJECT
+from approval_mail.rendering.wording import MAX_ARGUMENTS
 
 SEOUL = ZoneInfo("Asia/Seoul")
 ASKED = datetime(2025, 10, 25, 15, 30, tzinfo=SEOUL)
@@ -34,13 +36,16 @@ NOW = ASKED + timedelta(seconds=8)
 REQUEST_ID = "3f9a1c52-7b0e-4d61-9c2a-5e8f0b7d4a16"
 TYPES = list(EVENT_TYPES)
 OUTCOMES = [name for name, row in EVENT_TYPES.items() if row.outcome]
+#: Types of mails that ask for an answer.
+ASKING = [name for name, row in EVENT_TYPES.items() if row.moot_when_decided]
 LANGUAGES = ["ko", "en"]
+APPROVE, REJECT = "https://approve.example.com/decide/abc.def", "https://approve.example.com/decide/ghi.jkl"
 PACKAGED = Path(__file__).parents[2] / "templates" / "emails"
 #: Bytes; Gmail clips what is longer.
 CLIPPED = 102 * 1024
 
 
-def an_event(type_name: str = "approval_requested", **fields: Any) -> ApprovalEvent:
+def an_event(type_name: str = "approval_requested", *, of_our_store: bool = True, **fields: Any) -> ApprovalEvent:
     data: dict[str, Any] = {
         "request_id": REQUEST_ID,
         "user_id": "agent-7",
@@ -50,9 +55,12 @@ def an_event(type_name: str = "approval_requested", **fields: Any) -> ApprovalEv
     }
     if type_name in ("approval_approved", "approval_rejected"):
         data |= {"responder_id": "minji.kim", "reason": "테스트를 확인했습니다"}
+    if EVENT_TYPES[type_name].recurs:
+        data["fraction"] = "0.5"
     at = fields.pop("at", ASKED + timedelta(seconds=93))
     data |= fields
-    return ApprovalEvent.from_dict(type_name, data, now=at, localise=lambda moment: moment.replace(tzinfo=SEOUL))
+    event = ApprovalEvent.from_dict(type_name, data, now=at, localise=lambda moment: moment.replace(tzinfo=SEOUL))
+    return dataclasses.replace(event, decidable=of_our_store)
 
 
 def a_renderer(folder: Path | None = None, language: str = "ko", **given: Any) -> Renderer:
@@ -106,6 +114,8 @@ def own(tmp_path: Path) -> Callable[..., Path]:
         ("en", "approval_timeout", "[Timed out] git_commit approval request"),
         ("en", "approval_approved", "[Approved] git_commit"),
         ("en", "approval_rejected", "[Rejected] git_commit"),
+        ("ko", "approval_reminder", "[승인 대기] git_commit 도구 · 4분 52초 남음"),
+        ("en", "approval_reminder", "[Still waiting] git_commit · 4 min 52 s left"),
     ],
 )
 def test_each_type_has_the_subject_of_the_guide(language: str, type_name: str, subject: str) -> None:
@@ -143,7 +153,7 @@ def test_a_long_subject_is_cut() -> None:
 
 def facts(type_name: str) -> dict[str, str]:
     shared = {"user": "agent-7", "tool": "git_commit", "id": REQUEST_ID, "asked": "2025-10-25 15:30:00 KST"}
-    if type_name == "approval_requested":
+    if type_name in ASKING:
         return shared | {
             "deadline": "2025-10-25 15:35:00 KST",
             "argument": '"message": "fix: 중복 청구"',
@@ -333,6 +343,82 @@ def test_a_command_to_paste_cannot_run_what_a_request_id_holds(request_id: str) 
     assert not re.search(r"(?<!\\)[;|&]", re.sub(r"'[^']*'", "", line))
 
 
+# How to answer
+
+
+@pytest.mark.parametrize("type_name", ASKING)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_mail_shows_the_recipients_links_before_the_commands(language: str, type_name: str) -> None:
+    content = a_renderer(language=language).render(an_event(type_name), NOW, approve_url=APPROVE, reject_url=REJECT)
+    assert re.findall(r'<a href="([^"]*)"', content.html) == [APPROVE, REJECT]
+    assert re.findall(r"https://\S+", content.text) == [APPROVE, REJECT]
+    opening = {"ko": "여는 것만으로는 아무것도 결정되지 않습니다", "en": "Nothing is decided by opening it"}[language]
+    for part in (content.html, content.text):
+        assert opening in part
+        assert part.index(REJECT) < part.index(f"approval-admin approve {REQUEST_ID}")
+    for cell in re.findall(r"<td[^>]*class=\"button[^>]*>", content.html):
+        height = re.search(r'height="(\d+)"', cell)
+        assert height
+        assert int(height[1]) >= 44
+        assert 'bgcolor="#' in cell, "Outlook shows no other ground"
+
+
+@pytest.mark.parametrize("type_name", ASKING)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_mail_about_a_request_of_another_store_shows_no_command_that_would_not_work(
+    language: str, type_name: str
+) -> None:
+    renderer, event = a_renderer(language=language), an_event(type_name, of_our_store=False)
+    where = {"ko": "이 요청을 보낸 시스템에서", "en": "in the system that asked"}[language]
+    content, linked = renderer.render(event, NOW), renderer.render(event, NOW, approve_url=APPROVE, reject_url=REJECT)
+    for part in (content.html, content.text):
+        assert where in part
+        assert "approval-admin" not in part
+        assert "<a " not in part
+    for part in (linked.html, linked.text):
+        assert where not in part
+        assert "approval-admin" not in part
+        assert APPROVE in part
+
+
+def test_a_link_is_escaped_in_html_alone() -> None:
+    content = a_renderer().render(an_event(), NOW, approve_url='https://x/?a=1&b="', reject_url=REJECT)
+    assert 'href="https://x/?a=1&amp;b=' in content.html
+    assert 'https://x/?a=1&b="' in content.text
+
+
+def test_a_reminder_follows_the_operators_own_request(
+    own: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    event = an_event("approval_reminder")
+    folder = own({"approval_requested.html": "<h1>Salut</h1><p>{{ tool_name }} {{ approve_url }}"})
+    renderer = a_renderer(folder)
+    content = renderer.render(event, NOW, approve_url=APPROVE, reject_url=REJECT)
+    assert content.subject == "[승인 대기] git_commit 도구 · 4분 52초 남음"
+    assert content.text == f"Salut\n\ngit_commit {APPROVE}\n"
+    assert renderer.sources()["approval_reminder.txt"] == str(folder / "approval_requested.html")
+    own({"approval_requested.txt": "Bonjour {{ tool_name }}"})
+    assert a_renderer(folder).render(event, NOW).text == "Bonjour git_commit\n"
+    own({"approval_reminder.txt": "Encore {{ fraction }}"})
+    assert a_renderer(folder).render(event, NOW).text == "Encore 0.5\n"
+    own({"approval_reminder.html": "<p>Rappel"})
+    assert "Rappel" in a_renderer(folder).render(event, NOW).html
+    (folder / "approval_reminder.txt").unlink()
+    assert a_renderer(folder).render(event, NOW).text == "Rappel\n"
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    own({"approval_reminder.html": "", "approval_requested.html": "{{ nope }}"})
+    assert a_renderer(folder).render(event, NOW) == a_renderer().render(event, NOW)
+
+
+def test_the_time_left_is_the_largest_thing_in_a_reminder() -> None:
+    sizes = re.findall(r"font-size: ?(\d+)px", a_renderer().render(an_event("approval_reminder"), NOW).html)
+    big = re.search(
+        r'<p class="big" style="[^"]*font-size: ?(\d+)px', a_renderer().render(an_event("approval_reminder"), NOW).html
+    )
+    assert big
+    assert int(big[1]) == max(map(int, sizes))
+
+
 # Design
 
 
@@ -364,7 +450,8 @@ def test_every_language_has_a_page_and_a_text_for_every_type(language: str) -> N
 def test_a_template_can_name_every_variable_in_every_type(own: Callable[..., Path]) -> None:
     names = [
         "user_id tool_name request_id request_id[:8] expires_at requested_at responder_id reason arguments",
-        "event_type event_id time_left elapsed expired occurred_at timestamp arguments_text arguments_more ticket",
+        "event_type event_id time_left elapsed expired occurred_at timestamp arguments_text arguments_more fraction",
+        "decidable approve_url reject_url ticket",
     ]
     source = "<p>" + "|".join(f"{{{{ {name} }}}}" for name in " ".join(names).split())
     folder = own({f"{name}.html": source for name in TYPES})
@@ -380,6 +467,7 @@ def test_a_template_can_name_every_variable_in_every_type(own: Callable[..., Pat
             (
                 *("self", "super", "loop", "caller", "varargs", "range", "dict", "context", "_", "0", "", "a b", "가"),
                 *("lines", "shell", "subject", "time_left", "expired", "event_type", "timestamp", "elapsed"),
+                *("approve_url", "reject_url", "decidable"),
             )
         ),
         st.one_of(st.text(max_size=5), st.integers(), st.none(), st.lists(st.integers(), max_size=2)),
@@ -718,7 +806,7 @@ def test_message_ids_differ_by_event_and_by_recipient() -> None:
     assert len(ids) == len(TYPES) * 4
 
 
-@pytest.mark.parametrize("type_name", OUTCOMES)
+@pytest.mark.parametrize("type_name", [*OUTCOMES, "approval_reminder"])
 def test_mails_of_one_request_are_one_thread_for_each_recipient(type_name: str) -> None:
     asked, outcome, other = (
         parsed(composed(event, recipient))

@@ -1,0 +1,116 @@
+"""Who is calling: a valid key, or, where there is no key file, a program of this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from approval_mail.api.failures import Failures
+from approval_mail.api.keys import KeyFile, KeysUnusable, Role
+from approval_mail.api.problems import Problem, keys_unusable
+
+#: Host headers with which a browser or program reaches a server that this machine alone can reach.
+_LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
+#: What proxies add: with one in front, a request from this machine may be anybody's.
+_TRACES_OF_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a request is let in as."""
+
+    #: The key's name, for logs.
+    name: str
+    roles: frozenset[Role]
+
+
+class KeyHolders:
+    """Lets in who shows a valid key."""
+
+    def __init__(self, keys: KeyFile, failures: Failures) -> None:
+        self._keys = keys
+        self._failures = failures
+
+    def admit(self, _scope: Scope, _headers: Headers) -> None:
+        """Pages and documents are for everybody."""
+
+    def caller(self, scope: Scope, headers: Headers) -> Caller:
+        """Raises Problem: 401 without a valid key, 429 after too many such, 503 while there is no saying."""
+        plain = headers.get("X-API-Key", "")
+        try:
+            key = self._keys.find(plain)
+        except KeysUnusable as error:
+            raise keys_unusable() from error
+        if key:
+            return Caller(key.name, frozenset((key.role,)))
+        count_failure(self._failures, scope, "X-API-Key")
+        message = "this API key is not valid, or no longer" if plain else "pass an API key in the header X-API-Key"
+        raise Problem(
+            HTTPStatus.UNAUTHORIZED,
+            "unauthenticated",
+            message,
+            field="X-API-Key",
+            headers={"WWW-Authenticate": 'ApiKey header="X-API-Key"'},
+        )
+
+
+class LocalPrograms:
+    """Lets in programs of this machine, with both roles, and no web page that someone on it looks at."""
+
+    def admit(self, scope: Scope, headers: Headers) -> None:
+        """Raises Problem for what does not come from this machine, or asks for a name that is not its own.
+
+        A page elsewhere whose name was made to point here (DNS rebinding) still asks for that name.
+        """
+        if not _is_loopback((scope.get("client") or ("127.0.0.1",))[0]):
+            raise _stranger(None, "without API keys only this machine is served: set APPROVAL_API_KEYS_FILE")
+        if not is_local(headers.get("Host", "")):
+            raise _stranger("Host", "without API keys only localhost, 127.0.0.1 and [::1] are served")
+        for name in _TRACES_OF_PROXIES:
+            if name in headers:
+                raise _stranger(name, "without API keys nothing that came through a proxy is served")
+
+    def caller(self, _scope: Scope, headers: Headers) -> Caller:
+        """Raises Problem for a request that a page of another site, or of another port here, had a browser send."""
+        if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            raise _stranger("Sec-Fetch-Site", "without API keys no other site's page is served")
+        origin = headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc != headers.get("Host"):
+            raise _stranger("Origin", "without API keys no other site's page is served")
+        return Caller("local", frozenset(Role))
+
+
+def count_failure(failures: Failures, scope: Scope, field: str | None) -> None:
+    """Count a failure of this client; raises Problem once there were too many."""
+    seconds = failures.add((scope.get("client") or ("local",))[0])
+    if seconds:
+        raise Problem(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "too_many_failures",
+            f"too many failures from this address; try again in {seconds} s",
+            field=field,
+            headers={"Retry-After": str(seconds)},
+        )
+
+
+def _stranger(field: str | None, message: str) -> Problem:
+    return Problem(HTTPStatus.FORBIDDEN, "not_local", message, field=field)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return bool((getattr(found, "ipv4_mapped", None) or found).is_loopback)
+
+
+def is_local(host: str) -> bool:
+    """Whether a Host header, or a URL's host and port, names this machine to itself."""
+    return _LOCAL_HOST.fullmatch(host) is not None

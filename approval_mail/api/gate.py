@@ -1,0 +1,140 @@
+"""What every request passes before an endpoint sees it: who calls, how much is sent; and what every answer carries."""
+
+from __future__ import annotations
+
+import logging
+import time
+from email.message import Message as Mail
+from http import HTTPStatus
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from approval_mail.api.callers import KeyHolders, LocalPrograms
+from approval_mail.api.problems import Problem, invalid
+
+logger = logging.getLogger(__name__)
+
+#: Bytes. Longest body; an event of all its fields together is a quarter of it at the most.
+MAX_BODY = 256 * 1024
+#: Below it a caller must be known.
+_API = "/api"
+#: Where requests keep who calls.
+CALLER = "approval_mail.caller"
+#: What a page may do: nothing but what came from here, Swagger UI's inline script among it, and not in a frame.
+_CSP = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+#: For every answer that does not say otherwise itself.
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": _CSP,
+}
+
+
+class Gate:
+    """ASGI middleware: refuses strangers and bodies that are too long, and writes one log line per request.
+
+    That a caller is unknown is said before anything else, so that nobody learns which ids there are.
+    """
+
+    def __init__(self, app: ASGIApp, *, callers: KeyHolders | LocalPrograms) -> None:
+        self._app = app
+        self._callers = callers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            try:
+                received = await self._let_in(scope, receive)
+            except Problem as problem:
+                await problem.response()(scope, receive, answer)
+            except ClientDisconnect:
+                pass  # A body that was cut short asks for nothing.
+            else:
+                await self._app(scope, received, answer)
+        finally:
+            _log(scope, status, time.perf_counter() - began)
+
+    async def _let_in(self, scope: Scope, receive: Receive) -> Receive:
+        headers = Headers(scope=scope)
+        self._callers.admit(scope, headers)
+        is_api = scope["path"] == _API or scope["path"].startswith(f"{_API}/")
+        if is_api:
+            scope[CALLER] = self._callers.caller(scope, headers)
+        body = await _read(headers, receive)
+        if is_api and body and not _is_json(headers.get("Content-Type", "")):
+            raise invalid("Content-Type", "send the body as application/json")
+        return _again(body, receive)
+
+
+async def _read(headers: Headers, receive: Receive) -> bytes:
+    """The whole body; raises Problem as soon as it is known to be too long, ClientDisconnect if it ends early."""
+    length = headers.get("Content-Length", "")
+    if length.isdecimal() and (len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY):
+        raise _too_large()
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY:
+            raise _too_large()
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _too_large() -> Problem:
+    message = f"the body is longer than {MAX_BODY // 1024} KB: pass an excerpt"
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message, field="body", headers={"Connection": "close"}
+    )
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """What gives the body once more, and then whatever else happens on the connection."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _is_json(content_type: str) -> bool:
+    mail = Mail()
+    mail["Content-Type"] = content_type
+    return mail.get_content_type() == "application/json"
+
+
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    """Of the path only the endpoint's pattern: paths hold the tokens of links."""
+    route = getattr(scope.get("route"), "path", "-")
+    caller = scope.get(CALLER)
+    logger.info("%s %s %d %.0f ms %s", scope["method"], route, status, seconds * 1000, caller.name if caller else "-")

@@ -1,0 +1,46 @@
+"""Times, spans and arguments as people read them, in mails and on pages."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, tzinfo
+from typing import Any
+
+from jinja2 import Template
+
+#: Characters of a request's arguments that are shown. Gmail clips a mail at 102 KB of HTML.
+MAX_ARGUMENTS = 4_000
+#: Zone abbreviations that mean one offset all over the world; others are shown with the offset.
+_CLEAR_ZONES = frozenset(("UTC", "GMT", "KST", "JST", "CET", "CEST"))
+
+
+def word_moment(moment: datetime | None, timezone: tzinfo | None) -> str:
+    """A time in ``timezone`` (None: the system's) such as ``2025-10-25 15:35:00 KST``; empty for None."""
+    if moment is None:
+        return ""
+    local = moment.astimezone(timezone)
+    zone, offset = local.tzname() or "", local.strftime("%z")
+    offset = f"UTC{offset[:3]}:{offset[3:5]}"
+    if not zone.isalpha():
+        zone = offset
+    elif zone not in _CLEAR_ZONES:
+        zone = f"{zone} ({offset})"
+    return f"{local:%Y-%m-%d %H:%M:%S} {zone}"
+
+
+def word_span(span: timedelta, words: Template) -> str:
+    """A span in the language of ``words``, its duration.txt, such as ``4분 52초``; empty for a negative one."""
+    if span < timedelta(0):
+        return ""
+    minutes, seconds = divmod(span.seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return words.render(days=span.days, hours=hours, minutes=minutes, seconds=seconds).strip()
+
+
+def word_arguments(arguments: Any) -> tuple[str, int]:
+    """Arguments as text or laid out JSON, cut, and how many characters are left out; empty for None."""
+    if arguments is None:
+        return "", 0
+    shown = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, indent=2)
+    shown = shown.expandtabs(4).rstrip().lstrip("\n")
+    return shown[:MAX_ARGUMENTS], max(0, len(shown) - MAX_ARGUMENTS)
