@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from approval_mail import timing
 from approval_mail.errors import ChannelTrouble, InvalidRecord, LeaseLost, TemplateFailed, TryAgain
 from approval_mail.events import ApprovalEvent
-from approval_mail.links import ACTIONS, Links
+from approval_mail.links import Links
 from approval_mail.mailer import Mailer, Session
 from approval_mail.rendering import Content, Renderer
 from approval_mail.store import Claim, EventStore, Verdict, Work
@@ -164,8 +164,7 @@ class Delivery:
         """What the mail says: the same to all, but for links that each has of their own. Raises TemplateFailed."""
         event = parcel.event
         if self._links and event.decidable and event.kind.moot_when_decided:
-            urls = {f"{action}_url": self._links.url(event.request_id, recipient, action) for action in ACTIONS}
-            return self._renderer.render(event, now, **urls)
+            return self._renderer.render(event, now, **self._links.urls(event.request_id, recipient))
         if parcel.content is None:
             parcel.content = self._renderer.render(event, now)
         return parcel.content

@@ -46,6 +46,10 @@ class Links:
         """The link with which ``recipient`` does ``action``; always the same."""
         return f"{self._public_url}/decide/{self.token(request_id, recipient, action)}"
 
+    def urls(self, request_id: str, recipient: str) -> dict[str, str]:
+        """All of the recipient's links, as templates name them: ``approve_url``, ``reject_url``."""
+        return {f"{action}_url": self.url(request_id, recipient, action) for action in ACTIONS}
+
     def token(self, request_id: str, recipient: str, action: Action) -> str:
         """The last part of the link's path."""
         return str(self._serializer.dumps([request_id, recipient, ACTIONS.index(action)]))

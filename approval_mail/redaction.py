@@ -28,26 +28,37 @@ REDACT_KEYS = (
 )
 
 
-def redact(value: Any, patterns: Sequence[str]) -> Any:
+#: Levels of dicts and lists that are looked into; what lies deeper is redacted as a whole.
+_MAX_DEPTH = 30
+
+
+def redact(value: Any, patterns: Sequence[str], *, depth: int = 0) -> Any:
     """A copy of ``value`` in which the values of keys that match one of ``patterns`` are REDACTED.
 
     Looks into dicts, lists and tuples, and into text that is a JSON object or list.
     """
+    if depth > _MAX_DEPTH:
+        return REDACTED
     if isinstance(value, Mapping):
-        return {key: REDACTED if _matches(key, patterns) else redact(item, patterns) for key, item in value.items()}
+        return {
+            key: REDACTED if _matches(key, patterns) else redact(item, patterns, depth=depth + 1)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [redact(item, patterns) for item in value]
+        return [redact(item, patterns, depth=depth + 1) for item in value]
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        return _redact_json(value, patterns)
+        return _redact_json(value, patterns, depth=depth + 1)
     return value
 
 
-def _redact_json(text: str, patterns: Sequence[str]) -> str:
+def _redact_json(text: str, patterns: Sequence[str], *, depth: int) -> str:
     try:
         value = json.loads(text)
-        redacted = redact(value, patterns)
-    except (ValueError, RecursionError):
+    except ValueError:
         return text
+    except RecursionError:
+        return REDACTED
+    redacted = redact(value, patterns, depth=depth)
     return text if redacted == value else json.dumps(redacted, ensure_ascii=False)
 
 

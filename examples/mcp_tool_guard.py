@@ -3,8 +3,8 @@
     pip install . mcp
     python examples/mcp_tool_guard.py
 
-An MCP client starts it so in the repository, where .env is read too. The person answers by the link in the mail, or with
-`approval-admin approve REQUEST_ID`. Keep the agent away from both: from Redis, from the mails, from that command.
+An MCP client starts it so in the repository, where .env is read too. The person answers by the link in the mail, or
+with `approval-admin approve REQUEST_ID`. Keep the agent away from both: from Redis, the mails, that command.
 """
 
 from anyio import run_process

@@ -19,7 +19,7 @@ import tenacity
 from approval_mail import services
 from approval_mail.celery import consumers
 from approval_mail.cli.output import as_json_option, plural, row
-from approval_mail.cli.sample import sample
+from approval_mail.cli.sample import example_links, sample
 from approval_mail.errors import ApprovalMailError, ChannelTrouble, InvalidSettings
 from approval_mail.events import EVENT_TYPES
 from approval_mail.store import StoreError
@@ -101,7 +101,8 @@ def _templates() -> str:
     renderer = services.renderer()
     sources = renderer.sources()
     for name in EVENT_TYPES:
-        content = renderer.render(sample(name), datetime.now(timezone.utc))
+        event = sample(name)
+        content = renderer.render(event, datetime.now(timezone.utc), **example_links(event))
         if content.template != sources[f"{name}.html"]:
             raise _Trouble(
                 f"{renderer.fault(name)}; {content.template} is used in its place", "mend the template at that line"

@@ -13,18 +13,18 @@ field_option = click.option(
 )
 
 
-def parse(fields: Sequence[str]) -> dict[str, Any]:
+def parse(fields: Sequence[str], option: str = "--field") -> dict[str, Any]:
     """The fields as `hooks.emit` takes them; raises click.UsageError naming the one that is malformed."""
-    return dict(_parse(field) for field in fields)
+    return dict(_parse(field, option) for field in fields)
 
 
-def _parse(field: str) -> tuple[str, Any]:
+def _parse(field: str, option: str) -> tuple[str, Any]:
     name, equals, text = field.partition("=")
     if not equals or not name.strip(":"):
-        raise click.UsageError(f"--field {field!r}: write NAME=TEXT, or NAME:=JSON for a JSON value")
+        raise click.UsageError(f"{option} {field!r}: write NAME=TEXT, or NAME:=JSON for a JSON value")
     if not name.endswith(":"):
         return name, text
     try:
         return name[:-1], json.loads(text)
     except ValueError as error:
-        raise click.UsageError(f"--field {name}=: {text!r} is not JSON ({error})") from error
+        raise click.UsageError(f"{option} {name}=: {text!r} is not JSON ({error})") from error

@@ -16,14 +16,11 @@ import click
 
 from approval_mail import services
 from approval_mail.cli.event_fields import field_option, parse
-from approval_mail.cli.sample import example
+from approval_mail.cli.sample import example, example_links
 from approval_mail.events import EVENT_TYPES
-from approval_mail.links import Links
 from approval_mail.rendering import Content
 from approval_mail.settings import LANGUAGES
 
-#: Stand in where APPROVAL_PUBLIC_URL is unset, so that the mail's buttons are seen; they lead nowhere.
-_LINKS = Links("https://approve.example.com", ("an example, not a secret that anything believes",))
 #: In place of a type: every mail in every language.
 _ALL = "all"
 
@@ -92,14 +89,7 @@ def _render(type_name: str, language: str, given: Mapping[str, Any]) -> Content:
     renderer = services.renderer(language)
     if not event.decidable:
         return renderer.render(event, now)
-    links = services.links() or _LINKS
-    recipient = (event.email_to or services.settings().email_to)[0]
-    return renderer.render(
-        event,
-        now,
-        approve_url=links.url(event.request_id, recipient, "approve"),
-        reject_url=links.url(event.request_id, recipient, "reject"),
-    )
+    return renderer.render(event, now, **example_links(event))
 
 
 def _figure(content: Content) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from approval_mail import services
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
+from approval_mail.links import Links
 
 #: Time that an approver has, as in the guide.
 _TIME_TO_ANSWER = timedelta(minutes=5)
@@ -30,6 +31,10 @@ _WORDS = {
         "approval_rejected": "The tests still fail",
     },
 }
+
+
+#: Stand in where APPROVAL_PUBLIC_URL is unset, so that the mail's buttons are seen; they lead nowhere.
+_LINKS = Links("https://approve.example.com", ("an example, not a secret that anything believes",))
 
 
 def sample(type_name: str, *, tool_name: str = "git_commit") -> ApprovalEvent:
@@ -65,6 +70,14 @@ def example(type_name: str, language: str, now: datetime, given: Mapping[str, An
         files = ["payout/limits.py", "tests/test_limits.py"]
         data["arguments"] = {"message": words["message"], "files": files, "push": False}
     return _event(type_name, {**data, **given}, now)
+
+
+def example_links(event: ApprovalEvent) -> dict[str, str]:
+    """The links of the event's first recipient, as `Renderer.render` takes them; none where there are none."""
+    if not event.decidable:
+        return {}
+    recipient = (event.email_to or services.settings().email_to)[0]
+    return (services.links() or _LINKS).urls(event.request_id, recipient)
 
 
 def _passed(type_name: str) -> timedelta:

@@ -79,7 +79,9 @@ class Renderer:
         TemplateFailed if the packaged templates fail too.
         """
         try:
-            values = self._values(event, now) | {"approve_url": approve_url, "reject_url": reject_url}
+            values = self._values(event, now)
+            if event.decidable:  # No field that a caller passes may stand where our links do.
+                values |= {"approve_url": approve_url, "reject_url": reject_url}
             return self._render_own(event, values) or self._render(self._packaged, event.type, values)
         except TEMPLATE_FAULTS as error:
             raise TemplateFailed(f"{event} cannot be rendered: {describe(error)}") from error
@@ -153,6 +155,8 @@ class Renderer:
         arguments_text, arguments_more = word_arguments(extra.get("arguments"))
         asked, expires = event.requested_at, event.expires_at
         return {
+            "approve_url": "",
+            "reject_url": "",
             **extra,
             "event_id": event.event_id,
             "event_type": event.type,

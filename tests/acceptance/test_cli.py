@@ -76,6 +76,7 @@ def test_status_has_the_contracts_shape(run: Run, start: Start) -> None:
         "dead": 0,
         "suppressed": 0,
         "spooled": 0,
+        "untold": 0,
         "oldest_pending_seconds": None,
         "beat_seconds_ago": None,
         "workers": 0,
@@ -321,7 +322,7 @@ def test_preview_shows_a_mail_without_sending_one(
 
 def test_preview_all_puts_every_mail_of_both_languages_on_one_page(run: Run) -> None:
     page = run("preview", "all").stdout
-    assert page.count("<iframe") == 8
+    assert page.count("<iframe") == 10
     assert "[승인 필요] git_commit 도구" in page
     assert "[Approval needed] git_commit" in page
 

@@ -18,6 +18,7 @@ import yaml
 from dotenv import dotenv_values
 
 from approval_mail.cli import main
+from approval_mail.cli.admin import main as admin_main
 from approval_mail.settings import Settings
 from tests.rig.guide import Block, read
 from tests.rig.reader import reader_of
@@ -80,8 +81,8 @@ def test_every_setting_that_a_guide_gives_would_be_accepted(path: Path, tmp_path
 
 @each_guide
 def test_every_command_in_a_sentence_exists(path: Path) -> None:
-    for command in re.findall("`approval-mail ([^`]+)`", read(path).prose):
-        known: click.Command = main
+    for program, command in re.findall("`approval-(mail|admin) ([^`]+)`", read(path).prose):
+        known: click.Command = main if program == "mail" else admin_main
         for word in re.split(r" *\\?\|", command)[0].split():
             if word.startswith("-"):
                 assert word in {option for parameter in known.params for option in parameter.opts}, command

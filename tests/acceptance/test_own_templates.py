@@ -150,7 +150,7 @@ def test_a_broken_template_falls_back_to_the_packaged_one_and_is_named(
     path = office.write("approval_requested.html", content)
     mail = office.mail()
     assert mail.subject == "[승인 필요] git_commit 도구"
-    assert "approval-admin approve" in mail.text
+    assert "승인과 거부는 이 요청을 보낸 시스템에서" in mail.text
     [told] = [told for told in office.worker.output().splitlines() if f"{path}:{line}: " in told and says in told]
     assert "ERROR" in told
     assert "Template failed for ApprovalEvent(approval_requested, " in told

@@ -613,6 +613,8 @@ class TestWaiting:
         assert handle.wait(10).status is Status.EXPIRED
 
     def test_many_coroutines_wait_over_one_connection(self, desk: Desk, client: redis.Redis) -> None:
+        wait_for(lambda: all(row["sub"] == "0" for row in client.client_list()), saying="earlier waiters gone")
+
         async def wait_for_all() -> list[Approval]:
             handles = [approvals.require(user_id="agent-7", tool_name="deploy") for _ in range(50)]
             waits = [asyncio.create_task(handle.wait_async(20)) for handle in handles]

@@ -55,7 +55,8 @@ def test_patterns_are_settable() -> None:
         ('  [{"token": "t"}]', '[{"token": "[redacted]"}]'),
         ('{"n":   1}', '{"n":   1}'),
         ('{"token": "t"', '{"token": "t"'),
-        ("[" * 100_000, "[" * 100_000),
+        ("[" * 100_000, REDACTED),
+        ("[" * 100 + "]" * 100, "[" * 29 + f'"{REDACTED}"' + "]" * 29),
         ("token=t", "token=t"),
     ],
 )

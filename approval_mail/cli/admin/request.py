@@ -14,8 +14,8 @@ from approval_mail.approvals import desks
 from approval_mail.approvals.errors import ApprovalsUnavailable
 from approval_mail.approvals.values import Approval, Status
 from approval_mail.cli.admin import screen
-from approval_mail.cli.admin.arguments import argument_option
 from approval_mail.cli.admin.table import columns, fit, left
+from approval_mail.cli.event_fields import parse
 from approval_mail.cli.output import as_json_option, ending, local, plain
 
 #: Seconds between two times left that are shown.
@@ -25,7 +25,13 @@ _COUNT = 1.0
 @click.command("request", short_help="Ask for permission, and wait for the answer if you like.")
 @click.option("--user", required=True, metavar="U", help="Who asks.")
 @click.option("--tool", required=True, metavar="T", help="What is to be run.")
-@argument_option
+@click.option(
+    "--argument",
+    "arguments",
+    multiple=True,
+    metavar="NAME=TEXT|NAME:=JSON",
+    help="What it is to be run with; repeat it.",
+)
 @click.option(
     "--timeout", type=float, metavar="S", help="Seconds for an answer; APPROVAL_TIMEOUT_SECONDS if not given."
 )
@@ -36,7 +42,7 @@ _COUNT = 1.0
 def command(
     user: str,
     tool: str,
-    arguments: dict[str, Any],
+    arguments: tuple[str, ...],
     timeout: float | None,
     request_id: str | None,
     to: tuple[str, ...],
@@ -51,7 +57,7 @@ def command(
     asked: dict[str, Any] = {
         "user_id": user,
         "tool_name": tool,
-        "arguments": arguments or None,
+        "arguments": parse(arguments, "--argument") or None,
         "timeout": timeout,
         "request_id": request_id,
         "email_to": list(to) or None,
