@@ -162,3 +162,11 @@ def link_secrets(text: str) -> tuple[str, ...]:
     if not found or any(len(secret) < _MIN_SECRET for secret in found):
         raise ValueError(f"use at least {_MIN_SECRET} characters for each secret, such as openssl rand -hex 32 prints")
     return found
+
+
+def recipient_patterns(text: str) -> tuple[str, ...]:
+    """Addresses, and ``@domain`` for every address of a domain."""
+    found = words(text)
+    if not all(is_address(f"x{pattern}" if pattern.startswith("@") else pattern) for pattern in found):
+        raise ValueError("use addresses, or @example.com for all of a domain, comma separated")
+    return found

@@ -102,6 +102,8 @@ class Settings:
     )
     #: Holds hashed API keys; it need not exist yet.
     approval_api_keys_file: Path | None = _setting("APPROVAL_API_KEYS_FILE", parsers.path)
+    #: Whom the API's callers may name in ``email_to``: addresses, and ``@domain`` for all of a domain.
+    approval_api_recipients: tuple[str, ...] = _setting("APPROVAL_API_RECIPIENTS", parsers.recipient_patterns, ())
     redis_url: str = _setting("REDIS_URL", parsers.redis_url, "redis://localhost:6379/0", secret=True, repr=False)
     celery_broker_url: str | None = _setting("CELERY_BROKER_URL", parsers.broker_url, secret=True, repr=False)
     celery_result_backend: str | None = _setting("CELERY_RESULT_BACKEND", parsers.broker_url, secret=True, repr=False)

@@ -232,6 +232,8 @@ def test_reminders_are_fractions_in_rising_order_each_once(tmp_path: Path) -> No
         *(("APPROVAL_TIMEOUT_SECONDS", value) for value in ("0", "5m", "inf", "2592001")),
         ("APPROVAL_ESCALATE_TO", "boss"),
         ("APPROVAL_REDACT_KEYS", ","),
+        ("APPROVAL_API_RECIPIENTS", "example.com"),
+        ("APPROVAL_API_RECIPIENTS", "kim@example.com,@"),
     ],
 )
 def test_what_an_approvals_setting_cannot_be_is_told_with_its_value(tmp_path: Path, name: str, value: str) -> None:
