@@ -168,6 +168,11 @@ class ApprovalEvent:
             event = cls(**record)
             if event.type not in EVENT_TYPES or not event.occurred_at.tzinfo:
                 raise ValueError(f"type {event.type!r} at {event.occurred_at}")
+            texts = (event.request_id, event.user_id, event.tool_name, event.responder_id, event.reason, event.fraction)
+            if not all(isinstance(text, str) for text in (*texts, *event.email_to)):
+                raise ValueError("a text is none")
+            if event.extra is not None and not isinstance(event.extra, dict):
+                raise ValueError("extra is no object")
         except (ValueError, TypeError, AttributeError) as error:
             raise InvalidRecord(f"the record is not an event: {error}") from error
         return event

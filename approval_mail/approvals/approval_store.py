@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from approval_mail.approvals.values import Stats, Status
 from approval_mail.events import ApprovalEvent
 from approval_mail.store.event_store import record_args, wake_up
 from approval_mail.store.lua import Scripts
+
+logger = logging.getLogger(__name__)
 
 
 class ApprovalStore:
@@ -89,7 +92,7 @@ class ApprovalStore:
                 ending.nonce,
                 ending.responder,
                 ending.reason,
-                kept.expires,
+                kept.fields["expires"],
                 self._history,
             )
         )
@@ -108,19 +111,31 @@ class ApprovalStore:
 
     def due(self) -> Due:
         """What is due now, and forget what is older than history."""
-        expired, reminders, untold = self._run("due", CHUNK, self._history)
+        expired, reminders, unheard = self._run("due", CHUNK, self._history)
         pairs = (member.partition(" ") for member in reminders)
-        return Due(tuple(expired), tuple((request_id, fraction) for fraction, _, request_id in pairs), tuple(untold))
+        return Due(tuple(expired), tuple((request_id, fraction) for fraction, _, request_id in pairs), tuple(unheard))
 
     def read(self, request_ids: Sequence[str]) -> list[Kept]:
-        """The requests of these ids that are on record, in the same order."""
+        """The requests of these ids that are on record and sound, in the same order; a damaged one is logged."""
         with self._client.pipeline(transaction=False) as pipeline:
             pipeline.time()
             for request_id in request_ids:
                 pipeline.hgetall(f"{self._prefix}approval:{request_id}")
-            (seconds, microseconds), *rows = pipeline.execute()
-        now = int(seconds) * 1000 + int(microseconds) // 1000
-        return [Kept(request_id, fields, now) for request_id, fields in zip(request_ids, rows, strict=True) if fields]
+            clock, *rows = pipeline.execute(raise_on_error=False)
+        if isinstance(clock, Exception):
+            raise clock
+        now = int(clock[0]) * 1000 + int(clock[1]) // 1000
+        found = [_sound(name, row, now) for name, row in zip(request_ids, rows, strict=True)]
+        return [kept for kept in found if kept is not None]
+
+    def mark_untold(self, request_id: str) -> bool:
+        """Put on record that nobody was told of a pending request; True for the one call that did."""
+        return bool(self._run("untold", request_id))
+
+    def pass_over(self, members: Sequence[str]) -> None:
+        """Let the clock forget what it cannot read: request ids, and reminders as `Due` has them."""
+        if members:
+            self._run("forget", *members)
 
     def find(self, text: str) -> list[str]:
         """The ids that are ``text``, or else that begin with it, sorted."""
@@ -179,6 +194,19 @@ class Ended:
 
     def close(self) -> None:
         self._pubsub.close()
+
+
+def _sound(request_id: str, row: Any, now: int) -> Kept | None:
+    """A row that was read; None if there is none, or one that no code of ours wrote. Raises what redis-py found."""
+    if isinstance(row, Exception) and not str(row).startswith("WRONGTYPE"):
+        raise row
+    if not row:
+        return None
+    kept = Kept(request_id, row if isinstance(row, dict) else {}, now)
+    if kept.is_sound:
+        return kept
+    logger.error("Approval %s is damaged in Redis and passed over", request_id[:8])
+    return None
 
 
 def _answer(row: Any) -> Answer:

@@ -50,7 +50,7 @@ class Book:
 
     def current(self, request_id: str) -> Kept:
         """The request, put on record as expired first if its time is over; raises UnknownApproval."""
-        found = self.store.read([request_id])
+        found = self.store.read([records.request_id(request_id)])
         if not found:
             raise UnknownApproval.of(request_id)
         return self.expire(found[0]) if found[0].is_over else found[0]
@@ -94,6 +94,6 @@ class Book:
     def approval(kept: Kept) -> Approval:
         """What callers see of it; raises UnknownApproval if its record is damaged."""
         try:
-            return records.approval(records.event(kept), kept.fields, now=kept.now)
+            return records.approval(kept)
         except InvalidRecord as error:
             raise UnknownApproval(f"approval {kept.request_id} cannot be read: {error}") from error

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from approval_mail.approvals import records
@@ -27,38 +26,53 @@ class Clock:
     def __init__(self, book: Book) -> None:
         self._book = book
 
-    def sweep(self) -> tuple[Approval, ...]:
-        """Do what the clock asks for: expire and remind; answers requests newly found that nobody was told of.
+    def sweep(self, tell: Callable[[Approval], object]) -> None:
+        """Do what the clock asks for; ``tell`` is called for each request newly found that nobody was told of.
 
         Raises ApprovalsUnavailable while Redis cannot be used.
         """
-        untold: list[Approval] = []
         with self._book.steps():
             for _ in range(_ROUNDS):
                 due = self._book.store.due()
-                for kept in self._book.store.read(due.expired):
+                for kept in self._read(due.expired):
                     self._book.expire(kept)
                 self._remind_all(due.reminders)
-                seen = map(self._book.seen, self._book.store.read(due.untold))
-                untold += [approval for approval in seen if approval is not None]
+                for kept in self._read(due.unheard):
+                    if self._book.store.mark_untold(kept.request_id):
+                        self._tell(kept, tell)
                 if not due.more:
                     break
-        for approval in untold:
-            logger.error(
-                "Nobody was told of approval %s: no mail about it was accepted in half of its time; "
-                "see approval-mail status, approval-mail trace %s",
-                approval.request_id[:8],
-                approval.request_id,
-            )
-        return tuple(untold)
+
+    def _read(self, request_ids: Sequence[str]) -> list[Kept]:
+        """Those that can be read; the others are due no longer."""
+        found = self._book.store.read(request_ids)
+        self._book.store.pass_over(sorted(set(request_ids) - {kept.request_id for kept in found}))
+        return found
+
+    def _tell(self, kept: Kept, tell: Callable[[Approval], object]) -> None:
+        logger.error(
+            "Nobody was told of approval %s: no mail about it was accepted in half of its time; "
+            "see approval-mail status, approval-mail trace %s",
+            kept.request_id[:8],
+            kept.request_id,
+        )
+        approval = self._book.seen(kept)
+        if approval is not None:
+            tell(approval)
 
     def _remind_all(self, reminders: Sequence[tuple[str, str]]) -> None:
         latest: dict[str, str] = {}
         for request_id, fraction in reminders:
             latest[request_id] = max(fraction, latest.get(request_id, "0"), key=float)
-        for kept in self._book.store.read(list(latest)):
-            with contextlib.suppress(InvalidRecord):  # Its expiry tells.
+        found = self._book.store.read(list(latest))
+        readable = {kept.request_id for kept in found}
+        self._book.store.pass_over([f"{part} {name}" for name, part in reminders if name not in readable])
+        for kept in found:
+            try:
                 self._remind(kept, latest[kept.request_id])
+            except InvalidRecord as error:
+                logger.error("Approval %s is not reminded of: %s", kept.request_id[:8], error)
+                self._book.store.pass_over([f"{latest[kept.request_id]} {kept.request_id}"])
 
     def _remind(self, kept: Kept, fraction: str) -> None:
         event = records.reminder(records.event(kept), fraction, now=moment(kept.now))

@@ -77,7 +77,8 @@ class Desk:
             self.book.announce(event, answer.wake_up)
             if not self.book.settings.enabled:
                 logger.warning("No mail goes out about %s: NOTIFICATION_ENABLED is off", event)
-        return records.approval(event, {"status": "pending", "asked": str(asked), "expires": str(expires)})
+        fields = {"status": "pending", "asked": str(asked), "expires": str(expires), "record": event.to_json()}
+        return records.approval(Kept(event.request_id, fields, asked))
 
     def read(self, request_id: str) -> Approval:
         """The request as it is, put on record as expired first if its deadline has passed; raises UnknownApproval."""
@@ -160,9 +161,10 @@ class Desk:
             return self.book.store.stats()
 
     def _pending(self, request_id: str) -> Kept:
+        """The request, as long as it can be decided; raises UnknownApproval, also if it is damaged, and NotPending."""
         kept = self.book.current(request_id)
+        approval = self.book.approval(kept)
         if kept.status is not Status.PENDING:
-            approval = self.book.approval(kept)
             raise NotPending(records.ending(approval, self.book.settings.timezone), approval)
         return kept
 

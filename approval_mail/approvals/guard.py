@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from approval_mail.approvals.errors import ApprovalsUnavailable, NotApproved, NotPending, UnknownApproval
 from approval_mail.approvals.handle import Handle, require
 from approval_mail.approvals.values import Approval, Status
+from approval_mail.errors import ApprovalMailError, InvalidEvent
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -30,68 +31,83 @@ def requires_approval(
 ) -> Callable[[_Function], _Function]:
     """Decorate a function, also an ``async`` one, so that each call asks, waits, and runs only if approved.
 
-    Raises NotApproved if the request was rejected, cancelled or has expired, and what `require` raises. The call's
-    arguments are shown, by name, to who decides; what is no JSON value is shown as its type. ``tool_name`` is the
-    function's name if empty, ``user_id`` the operating system's user; ``more`` are further parameters of `require`.
-    A caller that is interrupted while it waits withdraws its request.
+    Raises NotApproved if the request was rejected, cancelled or has expired, or if the arguments are no longer those
+    that were shown; and what `require` raises. The call's arguments are shown, by name, to who decides; what is no JSON
+    value is shown as its type. ``tool_name`` is the function's name if empty, ``user_id`` the operating system's user;
+    ``more`` are further parameters of `require`. A caller that is interrupted while it waits withdraws its request.
     """
 
     def decorate(function: _Function) -> _Function:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(
-                f"{function.__qualname__} is a generator: it would run later; guard a function that returns"
-            )
+            raise TypeError(f"{function!r} is a generator: it would run later; guard a function that returns")
+        name = tool_name or getattr(function, "__name__", "")
+        if not name:
+            raise TypeError(f"{function!r} has no name: pass tool_name")
         signature = inspect.signature(function)
 
-        def ask(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Handle:
+        def shown(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            user = user_id(bound.arguments) if callable(user_id) else user_id or getpass.getuser()
-            shown = {name: _shown(value) for name, value in bound.arguments.items()}
-            name = tool_name or function.__name__
-            return require(**more, user_id=user, tool_name=name, arguments=shown, timeout=timeout)
+            return bound.arguments
 
-        @functools.wraps(function)
+        def ask(call: dict[str, Any], arguments: Any) -> Handle:
+            user = user_id(call) if callable(user_id) else user_id or getpass.getuser()
+            return require(**more, user_id=user, tool_name=name, arguments=arguments, timeout=timeout)
+
+        @functools.wraps(function, updated=())
         def run(*args: Any, **kwargs: Any) -> Any:
-            handle = ask(args, kwargs)
-            with _withdrawn_if_interrupted(handle):
+            call = shown(args, kwargs)
+            arguments = _shown(call)
+            handle = ask(call, arguments)
+            try:
                 approval = handle.wait()
-            _check(approval)
+            except BaseException:
+                _withdraw(handle)
+                raise
+            _check(approval, arguments == _shown(call))
             return function(*args, **kwargs)
 
-        @functools.wraps(function)
+        @functools.wraps(function, updated=())
         async def run_async(*args: Any, **kwargs: Any) -> Any:
-            handle = await asyncio.to_thread(ask, args, kwargs)
-            with _withdrawn_if_interrupted(handle):
+            call = shown(args, kwargs)
+            arguments = _shown(call)
+            asking = asyncio.ensure_future(asyncio.to_thread(ask, call, arguments))
+            try:
+                handle = await asyncio.shield(asking)
                 approval = await handle.wait_async()
-            _check(approval)
+            except BaseException:
+                with contextlib.suppress(ApprovalMailError):  # Asked within half a second, or not at all.
+                    await asyncio.to_thread(_withdraw, await asyncio.shield(asking))
+                raise
+            _check(approval, arguments == _shown(call))
             return await function(*args, **kwargs)
 
-        return cast(_Function, run_async if inspect.iscoroutinefunction(function) else run)
+        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+        return cast(_Function, run_async if is_async else run)
 
     return decorate
 
 
-def _check(approval: Approval) -> None:
+def _check(approval: Approval, as_shown: bool) -> None:
     if approval.status is not Status.APPROVED:
         because = f": {approval.reason}" if approval.reason else ""
         raise NotApproved(f"{approval.tool_name} was not run, the request is {approval.status}{because}", approval)
+    if not as_shown:
+        raise NotApproved(f"{approval.tool_name} was not run, its arguments changed while it was waited for", approval)
 
 
-@contextlib.contextmanager
-def _withdrawn_if_interrupted(handle: Handle) -> Any:
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(NotPending, UnknownApproval, ApprovalsUnavailable):
-            handle.cancel("the caller no longer waits")
-        raise
+def _withdraw(handle: Handle) -> None:
+    with contextlib.suppress(NotPending, UnknownApproval, ApprovalsUnavailable):
+        handle.cancel("the caller no longer waits")
 
 
 def _shown(value: Any) -> Any:
     """``value`` if it is JSON, else its type in angle brackets: a representation could hold anything."""
     if isinstance(value, Mapping):
-        return {str(key): _shown(item) for key, item in value.items()}
+        shown = {str(key): _shown(item) for key, item in value.items()}
+        if len(shown) < len(value):
+            raise InvalidEvent("arguments", "two keys of an argument read the same: who decides would see one of them")
+        return shown
     if isinstance(value, (list, tuple)):
         return [_shown(item) for item in value]
     try:

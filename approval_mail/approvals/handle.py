@@ -21,6 +21,10 @@ class Handle:
         self.approval = approval
         self.request_id = approval.request_id
 
+    def __bool__(self) -> bool:
+        """Refuse: a request that was asked is not yet permission."""
+        raise TypeError("a handle is neither yes nor no: ask wait() or wait_async() for the answer")
+
     def wait(self, timeout: float | None = None) -> Approval:
         """The request once it has ended, or as it is after ``timeout`` seconds; true only if it was approved.
 

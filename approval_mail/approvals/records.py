@@ -40,8 +40,13 @@ def request_id(text: object) -> str:
 
 def seconds(field: str, value: object) -> float:
     """``value`` if it is a span that a request can wait; raises InvalidEvent."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    try:
+        sound = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        sound = False
+    if not sound:
         raise InvalidEvent(field, f"{_WHO}: field '{field}' is a {type(value).__name__}; pass a number of seconds")
+    assert isinstance(value, (int, float))  # noqa: S101 - as was looked
     if not 0.001 <= value <= MAX_APPROVAL_TIMEOUT:
         raise InvalidEvent(
             field,
@@ -93,26 +98,26 @@ def fractions(kept: Kept) -> list[str]:
     return [part for part in kept.fields.get("fractions", "").split(",") if part]
 
 
-def approval(request: ApprovalEvent, fields: Mapping[str, str], *, now: int = 0) -> Approval:
-    """What callers see of the request that ``request`` asks for, and of its hash's ``fields``.
-
-    ``now`` is milliseconds of Redis's clock.
-    """
+def approval(kept: Kept) -> Approval:
+    """What callers see of a request; raises InvalidRecord."""
+    request = event(kept)
     extra = dict(request.extra or {})
-    status, told = Status(fields["status"]), fields.get("told")
-    half = (int(fields["asked"]) + int(fields["expires"])) // 2
-    unheard = status is Status.PENDING and fields.get("mailed") == "1" and now >= half
+    fields, status = kept.fields, kept.status
+    told, ended = fields.get("told"), fields.get("ended")
+    half = (kept.asked + kept.expires) // 2
+    unheard = status is Status.PENDING and fields.get("mailed") == "1" and kept.now >= half
     return Approval(
         request_id=request.request_id,
         user_id=request.user_id,
         tool_name=request.tool_name,
         arguments=extra.pop("arguments", None),
-        requested_at=request.requested_at or request.occurred_at,
-        expires_at=moment(int(fields["expires"])),
+        requested_at=moment(kept.asked),
+        expires_at=moment(kept.expires),
         status=status,
         responder_id=fields.get("responder", ""),
         reason=fields.get("reason", ""),
-        ended_at=moment(int(fields["ended"])) if "ended" in fields else None,
+        ended_at=moment(int(ended)) if ended else None,
+        read_at=moment(kept.now),
         email_to=request.email_to,
         told_at=moment(int(told)) if told else None,
         untold=not told and (unheard or "untold" in fields),

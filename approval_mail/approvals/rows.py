@@ -10,6 +10,8 @@ from approval_mail.store import WakeUp
 
 #: A request id of the approvals store: it stands in paths of URLs and on command lines.
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
+#: A time of Redis's clock as the store writes it.
+_MILLISECONDS = re.compile(r"[1-9][0-9]{11,13}")
 #: Requests that one call reads or moves at the most.
 CHUNK = 200
 
@@ -35,6 +37,17 @@ class Kept:
     fields: dict[str, str]
     #: When it was read.
     now: int
+
+    @property
+    def is_sound(self) -> bool:
+        """It is what was written; someone may have changed it by hand."""
+        times = [self.fields.get(name, "") for name in ("asked", "expires")]
+        times += [self.fields[name] for name in ("told", "ended") if name in self.fields]
+        return (
+            self.fields.get("status") in set(Status)
+            and "record" in self.fields
+            and all(_MILLISECONDS.fullmatch(text) for text in times)
+        )
 
     @property
     def status(self) -> Status:
@@ -82,10 +95,10 @@ class Due:
     expired: tuple[str, ...]
     #: Pairs of request id and fraction.
     reminders: tuple[tuple[str, str], ...]
-    #: Half of their window is over and no mail server has accepted a mail about them; each is answered once.
-    untold: tuple[str, ...]
+    #: Half of their window is over; no mail server may have accepted a mail about them.
+    unheard: tuple[str, ...]
 
     @property
     def more(self) -> bool:
         """There may be more of it."""
-        return max(len(self.expired), len(self.reminders), len(self.untold)) >= CHUNK
+        return max(len(self.expired), len(self.reminders), len(self.unheard)) >= CHUNK

@@ -11,5 +11,4 @@ from approval_mail.tasks import DescribedTask
 @app.task(base=DescribedTask, name="approval_mail.sweep_expired", ignore_result=True, send_events=False)
 def sweep_expired() -> None:
     """Expire requests that ran out, remind of those that wait, and tell of those that nobody was told of."""
-    for approval in desks.clock().sweep():
-        untold.tell(approval)
+    desks.clock().sweep(untold.tell)

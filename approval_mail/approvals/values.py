@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +39,8 @@ class Approval:
     reason: str = ""
     #: When it was decided, withdrawn or found to have expired.
     ended_at: datetime | None = None
+    #: When this was so, by Redis's clock.
+    read_at: datetime | None = field(default=None, compare=False)
     #: Recipients in place of EMAIL_TO; empty: EMAIL_TO.
     email_to: tuple[str, ...] = ()
     #: When a mail server first accepted a mail about it.

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from approval_mail.approvals import untold
 from approval_mail.approvals.approval_store import Ended
 from approval_mail.approvals.desk import Desk
-from approval_mail.approvals.errors import ApprovalsUnavailable, UnknownApproval
+from approval_mail.approvals.errors import UnknownApproval
 from approval_mail.approvals.values import Approval, Status
-from approval_mail.store import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +45,22 @@ class Watcher:
         future: Waiter = concurrent.futures.Future()
         with self._lock:
             self._waiters[request_id].add(future)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="approval-mail-watcher", daemon=True)
-                self._thread.start()
         try:
+            self._start()
             yield future
         finally:
             with self._lock:
                 self._waiters[request_id].discard(future)
                 if not self._waiters[request_id]:
                     del self._waiters[request_id]
-                    self._told.discard(request_id)
+
+    def _start(self) -> None:
+        """Run the thread, if it does not run; raises RuntimeError if this process can have none."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._watch, name="approval-mail-watcher", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def look(self, request_ids: Sequence[str]) -> None:
         """Complete the futures of those that have ended; raises ApprovalsUnavailable."""
@@ -73,6 +77,7 @@ class Watcher:
 
     def _complete(self, request_id: str, outcome: Approval | UnknownApproval) -> None:
         with self._lock:
+            self._told.discard(request_id)
             waiters = list(self._waiters.get(request_id, ()))
         for waiter in waiters:
             # Whoever waited may have given up meanwhile, or have been told by another look.
@@ -95,17 +100,17 @@ class Watcher:
             try:
                 ended = ended or self._listen()
                 self._wait_and_look(ended)
-            except (ApprovalsUnavailable, StoreError, OSError) as error:
+            except Exception as error:  # Whatever it is: who waits here would wait for good without this thread.
                 _close(ended)
                 ended = None
                 if not self._silent:
                     self._silent = True
-                    logger.error("Approvals are waited for (%d), and Redis cannot be used (%s)", len(names), error)
+                    logger.error("Approvals are waited for (%d) and cannot be read: %s", len(names), error)
                 time.sleep(_LOOK_AGAIN)
             else:
                 if self._silent:
                     self._silent = False
-                    logger.info("Redis can be used again")
+                    logger.info("Approvals can be read again")
         _close(ended)
 
     def _wait_and_look(self, ended: Ended) -> None:

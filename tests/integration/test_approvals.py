@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -51,7 +52,9 @@ def ask(desk: Desk, **more: Any) -> Approval:
 
 
 def sweep(desk: Desk) -> tuple[Approval, ...]:
-    return Clock(desk.book).sweep()
+    told: list[Approval] = []
+    Clock(desk.book).sweep(told.append)
+    return tuple(told)
 
 
 def turn_back(client: redis.Redis, approval: Approval, seconds: float) -> None:
@@ -527,21 +530,99 @@ def test_what_is_older_than_history_is_forgotten(configure: Callable[..., Desk],
     assert desk.stats().approved == 0
 
 
-def test_a_damaged_record_expires_and_disturbs_no_other(
-    desk: Desk, client: redis.Redis, caplog: pytest.LogCaptureFixture
+_DAMAGE: dict[str, Callable[[redis.Redis, str], object]] = {
+    "record": lambda client, key: client.hset(key, "record", "{"),
+    "record of other types": lambda client, key: client.hset(key, "record", '{"type": "approval_requested"}'),
+    "no record": lambda client, key: client.hdel(key, "record"),
+    "expires": lambda client, key: client.hset(key, "expires", "soon"),
+    "expires far off": lambda client, key: client.hset(key, "expires", "9" * 30),
+    "expires with a zero": lambda client, key: client.hset(key, "expires", "0" + (client.hget(key, "expires") or "")),
+    "no asked": lambda client, key: client.hdel(key, "asked"),
+    "status": lambda client, key: client.hset(key, "status", "maybe"),
+    "no status": lambda client, key: client.hdel(key, "status"),
+    "told": lambda client, key: client.hset(key, "told", "yes"),
+    "another type of key": lambda client, key: (client.delete(key), client.set(key, "x")),
+    "gone": lambda client, key: client.delete(key),
+}
+
+
+@pytest.mark.parametrize("damage", _DAMAGE.values(), ids=_DAMAGE)
+def test_a_damaged_request_disturbs_no_other_and_is_approved_by_nobody(
+    configure: Callable[..., Desk], client: redis.Redis, damage: Callable[[redis.Redis, str], object]
 ) -> None:
+    desk = configure(APPROVAL_REMINDERS="0.5")
     damaged, sound = ask(desk, timeout=30), ask(desk, timeout=30)
-    client.hset(f"{P}approval:{damaged.request_id}", "record", "{")
+    waiting = approvals.resume(damaged.request_id), approvals.require(user_id="agent-7", tool_name="deploy")
+    damage(client, f"{P}approval:{damaged.request_id}")
     for approval in (damaged, sound):
-        turn_back(client, approval, 31)
+        for zset in ("deadlines", "unheard"):
+            client.zadd(f"{P}{zset}", {approval.request_id: 1})
+        client.zadd(f"{P}reminders", {f"0.5 {approval.request_id}": 1})
+    if client.hget(f"{P}approval:{sound.request_id}", "expires"):
+        turn_back(client, sound, 31)
 
+    for _ in range(2):
+        sweep(desk)
+
+    assert desk.read(sound.request_id).status is Status.EXPIRED
+    assert [one.request_id for one in desk.page().approvals] == [waiting[1].request_id, sound.request_id]
+    for act in (
+        desk.read,
+        functools.partial(desk.approve, responder_id="kim"),
+        functools.partial(desk.extend, seconds=9),
+    ):
+        with pytest.raises(approvals.UnknownApproval):
+            act(damaged.request_id)
+    due = client.zscore(f"{P}deadlines", damaged.request_id) is not None
+    assert due is bool(desk.book.store.read([damaged.request_id])), "nobody looks again at what nobody can read"
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(handle.wait, 10) for handle in waiting]
+        desk.approve(waiting[1].request_id, responder_id="kim")
+        assert answers[1].result()
+        with pytest.raises(approvals.UnknownApproval):
+            answers[0].result()
+
+
+def test_a_finish_with_a_field_missing_is_done_as_a_whole(desk: Desk, client: redis.Redis) -> None:
+    approval = ask(desk)
+    client.hdel(f"{P}approval:{approval.request_id}", "fractions")
+    assert desk.approve(approval.request_id, responder_id="kim")
+    assert client.ttl(f"{P}approval:{approval.request_id}") > 0
+
+
+def test_many_reminders_that_are_due_together_are_one_for_each_request(
+    configure: Callable[..., Desk], client: redis.Redis
+) -> None:
+    desk = configure(APPROVAL_REMINDERS="0.5,0.75")
+    for approval in [ask(desk, timeout=100) for _ in range(250)]:
+        turn_back(client, approval, 80)
     sweep(desk)
+    sweep(desk)
+    assert sorted(name for name in events(client) if "reminder" in name) == ["approval_reminder:0.75"] * 250
 
-    assert client.hget(f"{P}approval:{damaged.request_id}", "status") == "expired"
-    assert [one.request_id for one in desk.page().approvals] == [sound.request_id]
-    with pytest.raises(approvals.UnknownApproval):
-        desk.read(damaged.request_id)
-    assert "expires without a mail" in caplog.text
+
+def test_an_id_is_used_again_after_history(desk: Desk, client: redis.Redis) -> None:
+    ask(desk, request_id="deploy-1")
+    desk.cancel("deploy-1")
+    client.delete(f"{P}approval:deploy-1", f"{P}event:deploy-1:approval_requested")
+    client.zadd(f"{P}finished", {"deploy-1": 1})
+    ask(desk, request_id="deploy-1")
+    sweep(desk)
+    assert [one.request_id for one in desk.page().approvals] == desk.find("deploy") == ["deploy-1"]
+    assert desk.stats().cancelled == 0
+
+
+def test_a_mail_about_a_request_that_was_deleted_leaves_nothing(
+    desk: Desk, client: redis.Redis, store: EventStore
+) -> None:
+    approval = ask(desk)
+    (claim,) = store.claim(groups=1, size=10, recipients=["kim@example.com"])
+    store.begin(claim.token, claim.event_ids, attempt=0)
+    mail = (f"{approval.request_id}:approval_requested", "kim@example.com")
+    store.settle(claim.token, upcoming=mail)
+    client.delete(f"{P}approval:{approval.request_id}")
+    store.settle(claim.token, settled=(*mail, Verdict("sent", 250)))
+    assert not client.exists(f"{P}approval:{approval.request_id}")
 
 
 def test_the_scripts_run_on_a_cluster(configure: Callable[..., Desk], tmp_path: Path) -> None:
@@ -611,6 +692,17 @@ class TestWaiting:
     def test_a_deadline_that_passes_ends_the_wait_though_nobody_sweeps(self, desk: Desk) -> None:
         handle = approvals.require(user_id="agent-7", tool_name="deploy", timeout=0.3)
         assert handle.wait(10).status is Status.EXPIRED
+
+    def test_who_is_told_that_nobody_was_is_told_once_however_often_it_waits(
+        self, desk: Desk, client: redis.Redis, callbacks: None
+    ) -> None:
+        called: list[str] = []
+        approvals.on_untold(lambda approval: called.append(approval.request_id))
+        handle = approvals.require(user_id="agent-7", tool_name="deploy", timeout=100)
+        turn_back(client, handle.approval, 51)
+        for _ in range(4):
+            handle.wait(0.3)
+        assert called == [handle.request_id]
 
     def test_many_coroutines_wait_over_one_connection(self, desk: Desk, client: redis.Redis) -> None:
         wait_for(lambda: all(row["sub"] == "0" for row in client.client_list()), saying="earlier waiters gone")
@@ -722,6 +814,62 @@ class TestGuard:
                 asyncio.run(deploy("1.2"))
         thread.join()
         assert desk.page().approvals[0].tool_name == "deploy"
+
+    def test_what_changed_while_it_was_waited_for_does_not_run(self, desk: Desk) -> None:
+        files = ["a"]
+
+        @approvals.requires_approval(tool_name="delete")
+        def delete(files: list[str]) -> None:
+            raise AssertionError("somebody approved something else")
+
+        def decide() -> None:
+            wait_for(lambda: desk.stats().pending == 1, saying="a request")
+            files.append("/etc")
+            desk.approve(desk.page(status="pending").approvals[0].request_id, responder_id="kim")
+
+        thread = threading.Thread(target=decide)
+        thread.start()
+        with pytest.raises(approvals.NotApproved, match="arguments changed"):
+            delete(files)
+        thread.join()
+
+    def test_keys_that_read_the_same_are_refused(self, desk: Desk) -> None:
+        @approvals.requires_approval(tool_name="delete")
+        def delete(files: dict[Any, str]) -> None: ...
+
+        with pytest.raises(InvalidEvent, match="read the same"):
+            delete({1: "safe", "1": "rm -rf"})
+        assert desk.stats().pending == 0
+
+    def test_an_object_that_is_called_asynchronously_leaves_the_loop_free(self, desk: Desk) -> None:
+        class Deploy:
+            async def __call__(self) -> str:
+                return "deployed"
+
+        thread = self.answer(desk, "approve")
+        assert asyncio.run(approvals.requires_approval(tool_name="deploy")(Deploy())()) == "deployed"
+        thread.join()
+        with pytest.raises(TypeError, match="tool_name"):
+            approvals.requires_approval()(functools.partial(print))
+
+    def test_a_coroutine_that_is_cancelled_while_it_asks_leaves_no_request(self, desk: Desk) -> None:
+        @approvals.requires_approval(tool_name="deploy")
+        async def deploy() -> None: ...
+
+        async def cancel_at_once(delay: float) -> None:
+            task = asyncio.create_task(deploy())
+            await asyncio.sleep(delay)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        for delay in (0, 0, 0.0005, 0.001, 0.002):
+            asyncio.run(cancel_at_once(delay))
+        assert desk.stats().pending == 0
+
+    def test_a_handle_is_neither_yes_nor_no(self, desk: Desk) -> None:
+        with pytest.raises(TypeError, match="wait"):
+            bool(approvals.require(user_id="agent-7", tool_name="deploy"))
 
     def test_a_caller_that_gives_up_withdraws_its_request(self, desk: Desk) -> None:
         @approvals.requires_approval(tool_name="deploy")

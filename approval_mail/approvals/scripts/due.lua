@@ -1,6 +1,6 @@
--- What the clock asks for: requests past their deadline, reminders, requests nobody was told of, records to forget.
--- Those nobody was told of are marked here, so that each is answered once.
--- Keys: approval:<request> hashes, deadlines, reminders, unheard, untold, finished, approvals, ids and
+-- What the clock asks for: requests past their deadline, reminders, requests that nobody may have been told of; and
+-- forget what is older than history.
+-- Keys: approval:<request> hashes, deadlines, reminders, unheard, finished, approvals, ids and
 --       approvals:<status> zsets. ARGV: 2 most of each kind, 3 history
 -- Answers {{request, ...}, {'<fraction> <request>', ...}, {request, ...}}
 local most = tonumber(ARGV[2])
@@ -17,16 +17,6 @@ local function up_to_now(zset)
   return found
 end
 
-local untold = {}
-for _, id in ipairs(up_to_now('unheard')) do
-  redis.call('ZREM', prefix .. 'unheard', id)
-  local status, told = unpack(redis.call('HMGET', approval_key(id), 'status', 'told'))
-  if status == 'pending' and not told then
-    redis.call('HSET', approval_key(id), 'untold', '1')
-    redis.call('ZADD', prefix .. 'untold', now, id)
-    untold[#untold + 1] = id
-  end
-end
 local forgotten = redis.call('ZRANGEBYSCORE', prefix .. 'finished', '-inf', now - tonumber(ARGV[3]), 'LIMIT', 0, most)
 for _, id in ipairs(forgotten) do
   for _, zset in ipairs({'finished', 'approvals', 'ids', 'approvals:approved', 'approvals:rejected', 'approvals:expired',
@@ -34,4 +24,4 @@ for _, id in ipairs(forgotten) do
     redis.call('ZREM', prefix .. zset, id)
   end
 end
-return {up_to_now('deadlines'), up_to_now('reminders'), untold}
+return {up_to_now('deadlines'), up_to_now('reminders'), up_to_now('unheard')}

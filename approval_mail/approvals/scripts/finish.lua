@@ -7,7 +7,8 @@
 local own = 2 + RECORD_ARGS
 local id, status, nonce, responder, reason, deadline, history = unpack(ARGV, own, own + 6)
 local key = approval_key(id)
-local found, by, expires, asked = unpack(redis.call('HMGET', key, 'status', 'finisher', 'expires', 'asked'))
+local found, by, expires, asked, fractions =
+  unpack(redis.call('HMGET', key, 'status', 'finisher', 'expires', 'asked', 'fractions'))
 if not found then return {'unknown', -1, 0} end
 if by == nonce then return {'done', 0, now} end
 if found ~= 'pending' then return {'ended', -1, 0} end
@@ -21,7 +22,7 @@ redis.call('HSET', key, 'status', status, 'finisher', nonce, 'responder', respon
 redis.call('ZREM', prefix .. 'approvals:pending', id)
 redis.call('ZADD', prefix .. 'approvals:' .. status, asked, id)
 for _, zset in ipairs({'deadlines', 'unheard', 'untold'}) do redis.call('ZREM', prefix .. zset, id) end
-for _, fraction in ipairs(split(redis.call('HGET', key, 'fractions'))) do
+for _, fraction in ipairs(split(fractions or '')) do
   redis.call('ZREM', prefix .. 'reminders', fraction .. ' ' .. id)
 end
 redis.call('PEXPIRE', key, history)

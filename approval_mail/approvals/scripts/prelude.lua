@@ -8,7 +8,7 @@ local function plan_request(id)
   redis.call('ZADD', prefix .. 'deadlines', expires, id)
   if mailed ~= '1' then return end
   if not told and not untold then redis.call('ZADD', prefix .. 'unheard', math.floor((asked + expires) / 2), id) end
-  for _, fraction in ipairs(split(fractions)) do
+  for _, fraction in ipairs(split(fractions or '')) do
     if tonumber(fraction) > tonumber(reminded or 0) then
       local due = math.floor(asked + (expires - asked) * tonumber(fraction))
       redis.call('ZADD', prefix .. 'reminders', due, fraction .. ' ' .. id)

@@ -12,7 +12,16 @@ end
 if expires ~= deadline then return {'no', -1, 0} end
 local due = redis.call('ZSCORE', prefix .. 'reminders', fraction .. ' ' .. id)
 if not due or tonumber(due) > now then return {'no', -1, 0} end
-for _, other in ipairs(split(fractions)) do
+local last = fraction
+for _, other in ipairs(split(fractions or '')) do
+  local when = redis.call('ZSCORE', prefix .. 'reminders', other .. ' ' .. id)
+  if when and tonumber(when) <= now and tonumber(other) > tonumber(last) then last = other end
+end
+if last ~= fraction then
+  redis.call('ZREM', prefix .. 'reminders', fraction .. ' ' .. id)
+  return {'no', -1, 0}
+end
+for _, other in ipairs(split(fractions or '')) do
   if tonumber(other) <= tonumber(fraction) then redis.call('ZREM', prefix .. 'reminders', other .. ' ' .. id) end
 end
 redis.call('HSET', approval_key(id), 'reminded', fraction)

@@ -93,6 +93,7 @@ end
 
 -- Some mail server has accepted a mail about this request: somebody can know of it.
 local function note_told(request)
+  if redis.call('EXISTS', approval_key(request)) == 0 then return end
   if redis.call('HSETNX', approval_key(request), 'told', now) == 1 then
     redis.call('ZREM', prefix .. 'unheard', request)
     redis.call('ZREM', prefix .. 'untold', request)
