@@ -26,7 +26,7 @@ def boolean(text: str) -> bool:
 
 def number(low: float, high: float, kind: type[int] | type[float], unit: str) -> Callable[[str], Any]:
     def parse(text: str) -> int | float:
-        rule = f"use a {'whole ' if kind is int else ''}number from {low:g} to {high:g}{unit}"
+        rule = f"use a {'whole ' if kind is int else ''}number from {low:.10g} to {high:.10g}{unit}"
         try:
             value = kind(text)
         except ValueError as error:

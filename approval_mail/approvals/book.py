@@ -45,7 +45,8 @@ class Book:
                 yield
         except (StoreError, OSError) as error:
             raise ApprovalsUnavailable(
-                f"Redis cannot be used ({error}): whether anything was changed is not known; check REDIS_URL, ask again"
+                f"Redis cannot be used ({error}): a change may or may not have been made; check REDIS_URL and "
+                "the server, then look again"
             ) from error
 
     def current(self, request_id: str) -> Kept:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
+from approval_mail.approvals import records
 from approval_mail.approvals.errors import ApprovalsUnavailable, NotApproved, NotPending, UnknownApproval
 from approval_mail.approvals.handle import Handle, require
 from approval_mail.approvals.values import Approval, Status
@@ -23,12 +24,14 @@ User = str | Callable[[Mapping[str, Any]], str]
 
 
 def requires_approval(
+    guarded: _Function | None = None,
+    /,
     *,
     tool_name: str = "",
     timeout: float | None = None,
     user_id: User = "",
     **more: Any,
-) -> Callable[[_Function], _Function]:
+) -> Any:
     """Decorate a function, also an ``async`` one, so that each call asks, waits, and runs only if approved.
 
     Raises NotApproved if the request was rejected, cancelled or has expired, or if the arguments are no longer those
@@ -85,15 +88,17 @@ def requires_approval(
         is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
         return cast(_Function, run_async if is_async else run)
 
-    return decorate
+    return decorate if guarded is None else decorate(guarded)
 
 
 def _check(approval: Approval, as_shown: bool) -> None:
     if approval.status is not Status.APPROVED:
-        because = f": {approval.reason}" if approval.reason else ""
-        raise NotApproved(f"{approval.tool_name} was not run, the request is {approval.status}{because}", approval)
-    if not as_shown:
-        raise NotApproved(f"{approval.tool_name} was not run, its arguments changed while it was waited for", approval)
+        why = records.ending(approval, None)
+    elif not as_shown:
+        why = "its arguments changed while it was waited for"
+    else:
+        return
+    raise NotApproved(f"{approval.tool_name} was not run: {why}", approval)
 
 
 def _withdraw(handle: Handle) -> None:

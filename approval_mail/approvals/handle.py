@@ -21,6 +21,9 @@ class Handle:
         self.approval = approval
         self.request_id = approval.request_id
 
+    def __repr__(self) -> str:
+        return f"Handle({self.request_id} {self.approval.tool_name})"
+
     def __bool__(self) -> bool:
         """Refuse: a request that was asked is not yet permission."""
         raise TypeError("a handle is neither yes nor no: ask wait() or wait_async() for the answer")

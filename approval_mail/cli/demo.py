@@ -39,5 +39,5 @@ def command(once: bool, lang: str) -> None:
 def require_extra(*more: str) -> None:
     """End the program with one sentence if the extra ``demo``, of which ``more`` is needed, is not installed."""
     if not all(importlib.util.find_spec(name) for name in (*_CATCHER, *more)):
-        click.echo("this needs the extra demo: pip install 'approval-mail[demo]'", err=True)
+        click.echo("this needs the extra demo: in the checkout, pip install '.[demo]'", err=True)
         sys.exit(2)
