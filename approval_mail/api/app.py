@@ -16,6 +16,7 @@ from approval_mail.api.gate import Gate
 from approval_mail.api.keys import KeyFile
 from approval_mail.api.models import ErrorOut, Health
 from approval_mail.api.problems import answer_problems
+from approval_mail.api.recipients import Recipients
 from approval_mail.approvals.desk import Desk
 
 _DESCRIPTION = """\
@@ -31,9 +32,12 @@ the key acts for, and proves nothing by itself. Errors are one flat object: `cod
 Deciding = Callable[[Callable[[Request], None]], APIRouter]
 
 
-def create_app(desk: Desk, keys: KeyFile | None, deciding: Deciding | None = None) -> FastAPI:
+def create_app(
+    desk: Desk, keys: KeyFile | None, deciding: Deciding | None = None, *, recipients: Recipients
+) -> FastAPI:
     """The application over one desk; without ``keys`` it serves programs of this machine alone, with both roles.
 
+    ``recipients`` are those whom callers may have mails sent to.
     ``deciding`` makes the pages that links in mails open; None: there are none.
     """
     failures = Failures()
@@ -48,13 +52,12 @@ def create_app(desk: Desk, keys: KeyFile | None, deciding: Deciding | None = Non
     )
     app.add_middleware(Gate, callers=KeyHolders(keys, failures) if keys else LocalPrograms())
     answer_problems(app)
-    app.include_router(endpoints.router(desk))
+    app.include_router(endpoints.router(desk, recipients))
     if deciding:
         app.include_router(deciding(lambda request: count_failure(failures, request.scope, None)))
 
     errors: dict[int | str, dict[str, Any]] = {
         403: {"model": ErrorOut, "description": "Without keys: not this machine."},
-        413: {"model": ErrorOut, "description": "The body is longer than 256 KB."},
         503: {"model": ErrorOut, "description": "Redis or the key file cannot be used."},
     }
 

@@ -6,7 +6,6 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -18,7 +17,9 @@ from approval_mail.api.problems import Problem, keys_unusable
 #: Host headers with which a browser or program reaches a server that this machine alone can reach.
 _LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 #: What proxies add: with one in front, a request from this machine may be anybody's.
-_TRACES_OF_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+_TRACES_OF_PROXIES = ("Forwarded", "Via", "X-Real-IP", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP")
+#: And these, whatever follows.
+_TRACES_BEGIN = "x-forwarded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +71,22 @@ class LocalPrograms:
         """
         if not _is_loopback((scope.get("client") or ("127.0.0.1",))[0]):
             raise _stranger(None, "without API keys only this machine is served: set APPROVAL_API_KEYS_FILE")
-        if not is_local(headers.get("Host", "")):
+        hosts = headers.getlist("Host")
+        if len(hosts) != 1 or not is_local(hosts[0]):
             raise _stranger("Host", "without API keys only localhost, 127.0.0.1 and [::1] are served")
         for name in _TRACES_OF_PROXIES:
             if name in headers:
-                raise _stranger(name, "without API keys nothing that came through a proxy is served")
+                raise _proxied(name)
+        for name in headers:
+            if name.lower().startswith(_TRACES_BEGIN):
+                raise _proxied(name.title())
 
     def caller(self, _scope: Scope, headers: Headers) -> Caller:
         """Raises Problem for a request that a page of another site, or of another port here, had a browser send."""
         if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise _stranger("Sec-Fetch-Site", "without API keys no other site's page is served")
         origin = headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("Host"):
+        if origin is not None and origin.partition("://")[2] != headers.get("Host"):
             raise _stranger("Origin", "without API keys no other site's page is served")
         return Caller("local", frozenset(Role))
 
@@ -97,6 +102,10 @@ def count_failure(failures: Failures, scope: Scope, field: str | None) -> None:
             field=field,
             headers={"Retry-After": str(seconds)},
         )
+
+
+def _proxied(field: str) -> Problem:
+    return _stranger(field, "without API keys nothing that came through a proxy is served")
 
 
 def _stranger(field: str | None, message: str) -> Problem:

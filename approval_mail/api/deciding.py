@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from approval_mail.api.gate import MAX_FORM
 from approval_mail.api.seals import Seals
 from approval_mail.approvals.desk import Desk
 from approval_mail.approvals.errors import ApprovalsUnavailable, NotPending, UnknownApproval
@@ -24,8 +25,6 @@ from approval_mail.fields import MAX_TEXT
 from approval_mail.links import Link, Links
 from approval_mail.rendering.decision_page import Form, Page, Pages, Trouble
 
-#: Bytes. The longest reason, each character escaped, and the other fields.
-MAX_BODY = 64 * 1024
 #: Fields of a form that are looked at; ours has three.
 _MAX_FIELDS = 20
 #: Ties a form to the browser that it was shown in; one for each link, by its path.
@@ -94,7 +93,8 @@ class _Deciding:
     async def answer(self, request: Request) -> Response:
         if request.method != "POST":
             return await run_in_threadpool(self._visit, request, None)
-        body = await _read(request)
+        # The gate has read it, no more of it than it takes to see that it is too long.
+        body = await request.body()
         return await run_in_threadpool(self._visit, request, body)
 
     def _visit(self, request: Request, body: bytes | None) -> Response:
@@ -124,7 +124,7 @@ class _Deciding:
 
     def _take(self, visit: _Visit, request: Request, body: bytes, *, known: bool) -> Response:
         """A form was sent: decide if it is ours, and sent by a person in whose browser it was shown."""
-        if len(body) > MAX_BODY:
+        if len(body) > MAX_FORM:
             return self._trouble(visit.language, "too_long", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         fields = _fields(body)
         # A browser says where a form was sent from; Origin is no help, for no-referrer makes it "null".
@@ -166,7 +166,7 @@ class _Deciding:
             faults=faults or {},
             typed=typed,
         )
-        page = self._pages.form(visit.language, approval, form, datetime.now(timezone.utc))
+        page = self._pages.form(visit.language, approval, form, approval.read_at or datetime.now(timezone.utc))
         response = _respond(page, HTTPStatus.UNPROCESSABLE_ENTITY if faults else HTTPStatus.OK)
         response.set_cookie(
             COOKIE,
@@ -174,7 +174,9 @@ class _Deciding:
             path=f"{self._folder}{visit.token}",
             secure=self._secure,
             httponly=True,
-            samesite="strict",
+            # So that a link which is opened twice from a web mail brings the first one's cookie along; that a form is
+            # sent from here is what the seal and Sec-Fetch-Site show.
+            samesite="lax",
         )
         return response
 
@@ -187,16 +189,6 @@ class _Deciding:
 
 def _respond(page: Page, status: HTTPStatus) -> Response:
     return HTMLResponse(page.html, status, {**_HEADERS, "Content-Security-Policy": _CSP.format(nonce=page.nonce)})
-
-
-async def _read(request: Request) -> bytes:
-    """The body, or what is enough of it to see that it is too long."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            break
-    return body
 
 
 def _fields(body: bytes) -> dict[str, str]:

@@ -27,6 +27,7 @@ from approval_mail.api.models import (
     StatusOut,
 )
 from approval_mail.api.problems import Problem, invalid
+from approval_mail.api.recipients import Recipients
 from approval_mail.approvals.desk import Desk
 from approval_mail.approvals.errors import ApprovalExists, UnknownApproval
 from approval_mail.approvals.values import Status
@@ -52,6 +53,7 @@ _ALWAYS: dict[int | str, dict[str, Any]] = {
         "description": "The key's role does not include this, or, without keys, not this machine.",
     },
     405: {"model": ErrorOut, "description": "The path does not take this method."},
+    408: {"model": ErrorOut, "description": "The body did not arrive within 10 s."},
     413: {"model": ErrorOut, "description": "The body is longer than 256 KB."},
     422: {"model": ErrorOut, "description": "A field is missing or malformed; `field` names it."},
     429: {"model": ErrorOut, "description": "Too many wrong keys from this address.", "headers": _RETRY},
@@ -79,11 +81,11 @@ def _only(*roles: Role) -> Any:
 _REQUESTER, _APPROVER = _only(Role.REQUESTER), _only(Role.APPROVER)
 
 
-def router(desk: Desk) -> APIRouter:
-    """The endpoints over one desk."""
+def router(desk: Desk, recipients: Recipients) -> APIRouter:
+    """The endpoints over one desk; ``recipients`` are those whom callers may have mails sent to."""
     routes = APIRouter(prefix="/api", tags=["approvals"], dependencies=[Security(_KEY)], responses=_ALWAYS)
     _add_readers(routes, desk)
-    _add_asking(routes, desk)
+    _add_asking(routes, desk, recipients)
     _add_deciding(routes, desk)
     return routes
 
@@ -118,7 +120,7 @@ def _add_readers(routes: APIRouter, desk: Desk) -> None:
         return StatsOut.of(desk.stats())
 
 
-def _add_asking(routes: APIRouter, desk: Desk) -> None:
+def _add_asking(routes: APIRouter, desk: Desk, recipients: Recipients) -> None:
     @routes.post(
         "/approvals",
         status_code=HTTPStatus.CREATED,
@@ -129,6 +131,7 @@ def _add_asking(routes: APIRouter, desk: Desk) -> None:
         summary="Ask for permission",
     )
     def ask(body: Ask, x_user_id: Person) -> ApprovalOut:
+        recipients.require(body.email_to or ())
         try:
             return ApprovalOut.of(
                 desk.ask(

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from approval_mail.api.bodies import Body
 from approval_mail.api.callers import KeyHolders, LocalPrograms
 from approval_mail.api.problems import Problem, invalid
 
@@ -18,8 +19,12 @@ logger = logging.getLogger(__name__)
 
 #: Bytes. Longest body; an event of all its fields together is a quarter of it at the most.
 MAX_BODY = 256 * 1024
+#: Bytes. Longest form on a page; the longest reason, each character escaped, and the other fields.
+MAX_FORM = 64 * 1024
 #: Below it a caller must be known.
 _API = "/api"
+#: Where pages with forms are; the body of any other request is never looked at.
+_DECIDE = "/decide/"
 #: Where requests keep who calls.
 CALLER = "approval_mail.caller"
 #: What a page may do: nothing but what came from here, Swagger UI's inline script among it, and not in a frame.
@@ -38,7 +43,7 @@ _HEADERS = {
 
 
 class Gate:
-    """ASGI middleware: refuses strangers and bodies that are too long, and writes one log line per request.
+    """ASGI middleware: refuses strangers and bodies too long or too slow, and writes one log line per request.
 
     That a caller is unknown is said before anything else, so that nobody learns which ids there are.
     """
@@ -53,19 +58,23 @@ class Gate:
             return
         began = time.perf_counter()
         status = 0
+        body = Body(Headers(scope=scope), receive)
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
+                await body.skip()
+                if not body.ended:
+                    headers["Connection"] = "close"
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
         try:
             try:
-                received = await self._let_in(scope, receive)
+                received = await self._let_in(scope, receive, body)
             except Problem as problem:
                 await problem.response()(scope, receive, answer)
             except ClientDisconnect:
@@ -75,42 +84,34 @@ class Gate:
         finally:
             _log(scope, status, time.perf_counter() - began)
 
-    async def _let_in(self, scope: Scope, receive: Receive) -> Receive:
+    async def _let_in(self, scope: Scope, receive: Receive, body: Body) -> Receive:
         headers = Headers(scope=scope)
         self._callers.admit(scope, headers)
-        is_api = scope["path"] == _API or scope["path"].startswith(f"{_API}/")
-        if is_api:
+        path = scope["path"]
+        if path == _API or path.startswith(f"{_API}/"):
             scope[CALLER] = self._callers.caller(scope, headers)
-        body = await _read(headers, receive)
-        if is_api and body and not _is_json(headers.get("Content-Type", "")):
-            raise invalid("Content-Type", "send the body as application/json")
-        return _again(body, receive)
+            return _again(await _read_json(headers, body), receive)
+        if scope["method"] == "POST" and path.startswith(_DECIDE):
+            # One that is too long is handed on: a page says so.
+            return _again(await body.read(MAX_FORM), receive)
+        return _again(b"", receive)
 
 
-async def _read(headers: Headers, receive: Receive) -> bytes:
-    """The whole body; raises Problem as soon as it is known to be too long, ClientDisconnect if it ends early."""
-    length = headers.get("Content-Length", "")
-    if length.isdecimal() and (len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY):
+async def _read_json(headers: Headers, body: Body) -> bytes:
+    """The whole body; raises Problem as soon as it is known to be too long, or if it is not said to be JSON."""
+    if body.exceeds(MAX_BODY):
         raise _too_large()
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_BODY:
-            raise _too_large()
-        if not message.get("more_body"):
-            return b"".join(parts)
+    found = await body.read(MAX_BODY)
+    if len(found) > MAX_BODY:
+        raise _too_large()
+    if found and not _is_json(headers.get("Content-Type", "")):
+        raise invalid("Content-Type", "send the body as application/json")
+    return found
 
 
 def _too_large() -> Problem:
     message = f"the body is longer than {MAX_BODY // 1024} KB: pass an excerpt"
-    return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message, field="body", headers={"Connection": "close"}
-    )
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message, field="body")
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

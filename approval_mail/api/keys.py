@@ -110,6 +110,12 @@ class KeyFile:
             ) from error
         except OSError as error:
             raise KeysUnusable(f"{self.path} cannot be read: {error.strerror}; let this user read it") from error
+        if not text.strip():
+            # A rewrite by other means that was cut short; taking the last key out leaves the comment.
+            raise KeysUnusable(
+                f"{self.path} is empty; put back what stood in it, or make a key: "
+                f"approval-admin key create --name NAME --role requester --file {self.path}"
+            )
         last = self._last
         if last is None or last[0] != text:
             last = self._last = text, tuple(_parse(self.path, text))
@@ -162,8 +168,10 @@ class KeyFile:
         try:
             text = self.path.read_bytes()
         except FileNotFoundError:
+            text = b""
+        if not text.strip():
             return _HEADER.encode()
-        return text if not text or text.endswith(b"\n") else text + b"\n"
+        return text if text.endswith(b"\n") else text + b"\n"
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

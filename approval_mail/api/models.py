@@ -86,7 +86,10 @@ class Ask(_Body):
         None, description="Until the deadline; without it, APPROVAL_TIMEOUT_SECONDS.", examples=[300]
     )
     email_to: list[str] | None = Field(
-        None, max_length=MAX_RECIPIENTS, description="Recipients in place of EMAIL_TO.", examples=[["kim@example.com"]]
+        None,
+        max_length=MAX_RECIPIENTS,
+        description="Recipients in place of EMAIL_TO, of those that APPROVAL_API_RECIPIENTS lets callers name.",
+        examples=[["kim@example.com"]],
     )
     request_id: RequestId | None = Field(None, description="Of your own making, used once; without it, one is made.")
     extra: Annotated[dict[str, Json], AfterValidator(_free)] = Field(
@@ -141,7 +144,7 @@ class StatusOut(BaseModel):
     @classmethod
     def of(cls, approval: Approval) -> StatusOut:
         found = approval.as_json()
-        left = (approval.expires_at - datetime.now(timezone.utc)).total_seconds()
+        left = (approval.expires_at - (approval.read_at or datetime.now(timezone.utc))).total_seconds()
         pending = approval.status is Status.PENDING
         return cls(
             **{name: found[name] for name in cls.model_fields if name in found},

@@ -17,6 +17,7 @@ from approval_mail.api import deciding
 from approval_mail.api.app import Deciding, create_app
 from approval_mail.api.callers import is_local
 from approval_mail.api.keys import KeyFile
+from approval_mail.api.recipients import Recipients
 from approval_mail.api.seals import Seals
 from approval_mail.approvals import desks
 from approval_mail.errors import InvalidSettings
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that requests which are being answered are given when the server is told to stop.
 _GRACE = 10
+#: Connections, and requests that are being answered; beyond it the answer is 503. Half of the files that a process may
+#: usually have open: strangers who hold connections must not keep Redis and the key file from being opened.
+_MAX_CONNECTIONS = 512
 _MAKE_A_KEY = "approval-admin key create --name NAME --role requester"
 
 
@@ -49,7 +53,11 @@ def from_settings(host: str, *, first_keys: bool = False) -> FastAPI:
             logger.warning("API keys made, one of each role; they stand in %s: keep them, then delete that file", made)
         if not keys.read():
             logger.warning("%s holds no key, so nobody is let in; make one: %s", keys.path, _MAKE_A_KEY)
-    return create_app(desks.for_operators(), keys, _deciding(settings))
+    return create_app(desks.for_operators(), keys, _deciding(settings), recipients=_recipients(settings))
+
+
+def _recipients(settings: Settings) -> Recipients:
+    return Recipients(settings.approval_api_recipients or (*settings.email_to, *settings.approval_escalate_to))
 
 
 def _deciding(settings: Settings) -> Deciding | None:
@@ -87,6 +95,7 @@ def serve(app: FastAPI, listener: socket.socket) -> None:
         server_header=False,
         # Nobody may say what address they come from; what is counted by address spares those with a key.
         proxy_headers=False,
+        limit_concurrency=_MAX_CONNECTIONS,
         timeout_graceful_shutdown=_GRACE,
     )
     host, port = listener.getsockname()[:2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -135,6 +137,15 @@ def test_a_port_in_use_is_one_sentence(run: Run, serve: Serve) -> None:
     assert done.stderr.splitlines()[-1].endswith(
         "cannot be listened on: Address already in use; choose another: --port"
     )
+
+
+def test_connections_that_are_held_end_at_half_of_the_files_a_process_may_open(serve: Serve) -> None:
+    server = serve()
+    with contextlib.ExitStack() as held:
+        for _ in range(512):
+            held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+        wait_for(lambda: status(server.url("/health")) == 503, saying="the refusal of one more")
+    wait_for(lambda: status(server.url("/health")) == 200, saying="an answer once they have gone")
 
 
 def test_other_commands_load_neither_the_api_nor_what_it_needs(settings: dict[str, str], tmp_path: Path) -> None:

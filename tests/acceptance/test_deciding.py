@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,11 @@ from playwright.sync_api import Page
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from approval_mail import services
+from approval_mail.api import bodies
 from approval_mail.api.app import create_app
-from approval_mail.api.deciding import COOKIE, MAX_BODY, router
+from approval_mail.api.deciding import COOKIE, router
+from approval_mail.api.gate import MAX_FORM
+from approval_mail.api.recipients import Recipients
 from approval_mail.api.seals import Seals
 from approval_mail.approvals import Approval, ApprovalsUnavailable, Status, desks
 from approval_mail.approvals.desk import Desk
@@ -92,7 +96,7 @@ def open_site(desk: Desk) -> Iterator[Callable[..., Site]]:
                 seals=Seals([SECRET]),
                 refused=lambda request: site.refused.append(request.method),
             )
-            app = create_app(desk, None, lambda _counted: deciding)
+            app = create_app(desk, None, lambda _counted: deciding, recipients=Recipients([KIM]))
             serve(_below(prefix, app), listener)
             return site
 
@@ -370,7 +374,7 @@ def test_a_reason_too_long_is_refused_and_not_cut(site: Site) -> None:
     url = site.link(approval, "reject")
     assert visitor.decide(url, "가" * 4001).status == 422
     seal = visitor.seal(url)
-    answer = visitor.send("POST", url, {"seal": seal, "seen": "yes", "reason": "x" * MAX_BODY})
+    answer = visitor.send("POST", url, {"seal": seal, "seen": "yes", "reason": "x" * MAX_FORM})
     assert answer.status == 413
     assert site.status(approval) is Status.PENDING
     assert visitor.decide(url, "가\r\n" * 2000).status == 303
@@ -441,12 +445,17 @@ def test_a_damaged_link_gives_nothing_away_and_is_counted(site: Site) -> None:
     damaged = [
         *("x", "a.b", "%FF%00", "é", payload, token[1:], foreign, f"{rejecting}.{signature}"),
         f"{payload}{dot}{'B' if signature[0] != 'B' else 'C'}{signature[1:]}",
+        *(
+            f"{token}{tail}"
+            for tail in ("%3D", "%3D;%20Domain=x", "%3D%0D%0AX-Evil:%201", "%00", "%3D%00", "%E2%82%AC")
+        ),
+        f"{token[:-1]}{chr(ord(token[-1]) + 1)}",
     ]
     for one in damaged:
         for method in ("GET", "HEAD", "POST"):
             answer = visitor.send(method, f"{folder}/{_quoted(one)}", {"seen": "yes"} if method == "POST" else None)
             assert answer.status == 404
-            assert "Set-Cookie" not in answer.headers
+            assert answer.headers.keys().isdisjoint({"Set-Cookie", "set-cookie", "X-Evil"})
             assert "sekret" not in answer.body + str(answer.headers)
             assert approval.request_id not in answer.body
     assert site.refused == ["GET", "HEAD", "POST"] * len(damaged)
@@ -498,6 +507,14 @@ class _LosesRedis:
         raise ApprovalsUnavailable(request_id)
 
 
+class _Ahead(_LosesRedis):
+    """A desk whose Redis is half an hour ahead of this machine."""
+
+    def read(self, request_id: str) -> Approval:
+        found: Approval = self._desk.read(request_id)
+        return dataclasses.replace(found, read_at=found.expires_at - timedelta(seconds=7))
+
+
 def test_a_decision_lost_on_its_way_is_not_said_to_be_none(open_site: Callable[..., Site], desk: Desk) -> None:
     site = open_site(desk=_LosesRedis(desk))
     url = site.link(desk.ask(user_id="agent-7", tool_name="git_commit"), "approve")
@@ -544,7 +561,85 @@ def test_every_answer_carries_the_headers_that_keep_the_link_private(site: Site)
             assert not re.search(r"\son\w+=|style=|https?://", answer.body)
     assert len(nonces) == 6
     cookie = {name.lower(): value for name, value in answers[0].headers.items()}["set-cookie"]
-    assert re.fullmatch(rf"{COOKIE}=[\w-]{{43}}; HttpOnly; Path={urlsplit(url).path}; SameSite=strict", cookie)
+    assert re.fullmatch(rf"{COOKIE}=[\w-]{{43}}; HttpOnly; Path={urlsplit(url).path}; SameSite=lax", cookie)
+
+
+def test_a_link_opened_twice_from_a_web_mail_leaves_the_first_form_good(site: Site) -> None:
+    approval = site.ask()
+    with browser_page() as mail:
+        # A page of its own origin, so that the link leads to another site as one in a web mail does.
+        mail.set_content(f'<a href="{site.link(approval, "approve")}" target="_blank">approve</a>')
+        opened = []
+        for _ in range(2):
+            with mail.context.expect_page() as tab:
+                mail.get_by_role("link").click()
+            opened.append(tab.value)
+            tab.value.get_by_role("checkbox").wait_for()
+        opened[0].get_by_role("checkbox").check()
+        opened[0].get_by_role("button").click()
+        opened[0].get_by_role("heading", name="승인했습니다").wait_for()
+    assert site.status(approval) is Status.APPROVED
+
+
+def test_the_time_left_on_the_page_is_by_the_clock_of_redis(open_site: Callable[..., Site], desk: Desk) -> None:
+    site = open_site(desk=_Ahead(desk))
+    approval = desk.ask(user_id="agent-7", tool_name="git_commit", timeout=1800)
+    assert "7초 남음" in Visitor().read(site.link(approval, "approve")).body
+
+
+# Bodies that strangers send
+
+
+def _open(site: Site, head: str) -> socket.socket:
+    """A connection on which the head of a request was sent."""
+    host = urlsplit(site.url)
+    connection = socket.create_connection((host.hostname or "", host.port or 0), timeout=20)
+    connection.sendall(f"{head}\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+    return connection
+
+
+def _all_of(connection: socket.socket) -> str:
+    """What is answered until the connection ends."""
+    with connection, contextlib.suppress(ConnectionResetError):
+        return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/decide/x", 408), ("/api/approvals", 408), ("/health", 405), ("/nothing", 404)]
+)
+def test_a_body_that_never_ends_is_given_up(
+    site: Site, path: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "DEADLINE", 0.3)
+    monkeypatch.setattr(bodies, "SKIP_SECONDS", 0.1)
+    connection = _open(site, f"POST {path} HTTP/1.1")
+    connection.sendall(b"1\r\nx\r\n")
+    answer = _all_of(connection)
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+    assert "connection: close" in answer.lower()
+    assert status != 408 or '"code":"too_slow"' in answer
+
+
+@pytest.mark.parametrize("path", ["/decide/x", "/health", "/nothing"])
+def test_a_body_in_tiny_pieces_is_cut_off_and_spares_others(site: Site, path: str) -> None:
+    connection = _open(site, f"POST {path} HTTP/1.1")
+    with contextlib.suppress(OSError):
+        for _ in range(20):
+            connection.sendall(b"2\r\nxy\r\n" * 20_000)
+    connection.close()
+    assert Visitor().read(f"{site.url}/health").status == 200
+
+
+def test_who_is_refused_while_sending_is_told_so_and_may_ask_again(site: Site) -> None:
+    host = urlsplit(site.url)
+    connection = http.client.HTTPConnection(host.hostname or "", host.port, timeout=20)
+    for path, status in (("/api/approvals", 403), ("/nothing", 404), ("/health", 405)):
+        connection.request("POST", path, b"x" * 50_000, {"Origin": "http://evil.example"})
+        answer = connection.getresponse()
+        answer.read()
+        assert (answer.status, answer.getheader("Connection")) == (status, None)
+    connection.close()
 
 
 def test_the_cookie_is_secure_where_approvers_use_https(open_site: Callable[..., Site]) -> None:

@@ -6,6 +6,8 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ from approval_mail.api import server
 from approval_mail.api.app import create_app
 from approval_mail.api.gate import MAX_BODY
 from approval_mail.api.keys import KeyFile, Role
-from approval_mail.approvals import desks
+from approval_mail.api.models import StatusOut
+from approval_mail.api.recipients import Recipients
+from approval_mail.approvals import Approval, Status, desks
 from approval_mail.settings import Settings
 from tests.rig.redis_server import RedisServer
 
@@ -50,9 +54,9 @@ def approver(keys: KeyFile) -> Headers:
     return {"X-API-Key": keys.add("the-approver", Role.APPROVER), "X-User-ID": "lee"}
 
 
-def serve(redis_url: str, keys: KeyFile | None, *, address: str = "127.0.0.1", **more: Any) -> TestClient:
+def serve(redis_url: str, keys: KeyFile | None, *, address: str = "127.0.0.1") -> TestClient:
     services.configure(Settings(redis_url=redis_url, enabled=True))
-    app = create_app(desks.for_operators(), keys, **more)
+    app = create_app(desks.for_operators(), keys, recipients=Recipients(["@example.com"]))
     return TestClient(app, base_url="http://localhost:8020", client=(address, 1), raise_server_exceptions=False)
 
 
@@ -321,7 +325,7 @@ def test_a_long_body_is_refused_however_it_is_announced(api: TestClient, request
     for content in (body, parts):
         answer = api.post("/api/approvals", headers={**requester, **JSON}, content=content)
         assert fault(answer) == (413, "too_large", "body")
-    assert fault(api.get("/health", headers={"Content-Length": "9" * 30}))[0] == 413
+    assert fault(api.get("/api/stats", headers={**requester, "Content-Length": "9" * 30}))[0] == 413
 
 
 @pytest.mark.parametrize(
@@ -377,7 +381,57 @@ def test_a_key_ends_and_begins_while_the_server_runs(api: TestClient, keys: KeyF
     assert api.get("/api/stats", headers={"X-API-Key": made}).status_code == 200
 
 
-@pytest.mark.parametrize("damage", [b"nonsense\n", None])
+@pytest.mark.parametrize(
+    ("configured", "allowed", "refused"),
+    [
+        (
+            {"email_to": ("boss@example.com",), "approval_escalate_to": ("Head@example.com",)},
+            [["boss@EXAMPLE.com"], ["Boss@example.com", "head@example.com"], [], None],
+            [["eve@example.com"], ["boss@example.com,eve@example.org"], ["boss@example.com", " eve@example.org"]],
+        ),
+        (
+            {"email_to": ("boss@example.com",), "approval_api_recipients": ("kim@example.org", "@Example.net")},
+            [["kim@example.org"], ["any.one@example.NET"]],
+            [["boss@example.com"], ["kim@example.net.evil.example"], ["kim@sub.example.net"], ["lee@example.org"]],
+        ),
+    ],
+)
+@pytest.mark.parametrize("keyless", [False, True])
+def test_callers_name_only_recipients_that_the_operator_lets_them(
+    redis_server: RedisServer,
+    keys: KeyFile,
+    requester: Headers,
+    configured: dict[str, Any],
+    allowed: list[list[str] | None],
+    refused: list[list[str]],
+    keyless: bool,
+) -> None:
+    path = None if keyless else keys.path
+    services.configure(Settings(redis_url=redis_server.url, approval_api_keys_file=path, **configured))
+    api = TestClient(server.from_settings("127.0.0.1"), base_url="http://localhost:8020", client=("127.0.0.1", 1))
+
+    def ask(email_to: list[str] | None) -> Any:
+        return api.post("/api/approvals", headers=requester, json={"tool_name": "x", "email_to": email_to})
+
+    for email_to in refused:
+        answer = ask(email_to)
+        assert fault(answer) == (422, "invalid", "email_to")
+        assert "APPROVAL_API_RECIPIENTS" in answer.json()["message"]
+    assert desks.for_operators().stats().pending == 0
+    assert [ask(email_to).status_code for email_to in allowed] == [201] * len(allowed)
+    answer = ask(["nobody"])
+    assert fault(answer) == (422, "invalid", "email_to")
+    assert "APPROVAL_API_RECIPIENTS" not in answer.json()["message"], "that is no address at all"
+
+
+@pytest.mark.parametrize(("left", "told"), [(42, 42), (-1, 0)])
+def test_the_time_left_is_reckoned_by_the_clock_of_redis(left: int, told: int) -> None:
+    deadline = datetime(2025, 10, 25, 6, 30, tzinfo=timezone.utc)
+    read = Approval("r1", "kim", "git_commit", None, deadline, deadline, Status.PENDING)
+    assert StatusOut.of(replace(read, read_at=deadline - timedelta(seconds=left))).seconds_left == told
+
+
+@pytest.mark.parametrize("damage", [b"nonsense\n", b"", None])
 def test_a_key_file_that_cannot_be_used_lets_nobody_in(
     api: TestClient, keys: KeyFile, requester: Headers, damage: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -385,7 +439,7 @@ def test_a_key_file_that_cannot_be_used_lets_nobody_in(
     if damage is None:
         keys.path.unlink()
     else:
-        keys.path.write_bytes(sound + damage)
+        keys.path.write_bytes(sound + damage if damage else b"")
     for path in ("/api/stats", "/health", "/api/approvals"):
         answer = api.get(path, headers=requester)
         assert fault(answer) == (503, "keys_unusable", None)
@@ -418,12 +472,21 @@ def test_without_redis_nothing_is_known_and_nothing_approved(
         ({"Host": ""}, "Host"),
         ({"X-Forwarded-For": "10.0.0.1"}, "X-Forwarded-For"),
         ({"Forwarded": "for=10.0.0.1"}, "Forwarded"),
+        ({"X-Forwarded-Proto": "https"}, "X-Forwarded-Proto"),
+        ({"X-Forwarded-Server": "x"}, "X-Forwarded-Server"),
+        ({"X-Forwarded": "for=10.0.0.1"}, "X-Forwarded"),
+        ({"X-Real-IP": "10.0.0.1"}, "X-Real-IP"),
+        ({"X-Client-IP": "10.0.0.1"}, "X-Client-IP"),
+        ({"True-Client-IP": "10.0.0.1"}, "True-Client-IP"),
+        ({"CF-Connecting-IP": "10.0.0.1"}, "CF-Connecting-IP"),
         ({"Via": "1.1 proxy"}, "Via"),
         ({"Sec-Fetch-Site": "cross-site"}, "Sec-Fetch-Site"),
         ({"Sec-Fetch-Site": "same-site"}, "Sec-Fetch-Site"),
         ({"Origin": "http://evil.example"}, "Origin"),
         ({"Origin": "http://localhost:3000"}, "Origin"),
         ({"Origin": "null"}, "Origin"),
+        ({"Origin": "http://["}, "Origin"),
+        ({"Origin": ""}, "Origin"),
     ],
 )
 def test_without_keys_strangers_are_refused(local: TestClient, headers: Headers, field: str) -> None:
@@ -448,6 +511,11 @@ def test_without_keys_a_program_of_this_machine_has_both_roles(local: TestClient
     asked = local.post("/api/approvals", headers=headers, json={"tool_name": "x"})
     assert asked.status_code == 201, asked.text
     assert local.post(f"/api/approvals/{asked.json()['request_id']}/approve", headers=headers).status_code == 200
+
+
+def test_without_keys_a_second_host_is_refused(local: TestClient) -> None:
+    answer = local.get("/api/stats", headers=[("Host", "localhost:8020"), ("Host", "evil.example")])
+    assert fault(answer) == (403, "not_local", "Host")
 
 
 def test_without_keys_other_machines_are_refused(redis_server: RedisServer) -> None:

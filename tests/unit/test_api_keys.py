@@ -129,6 +129,18 @@ def test_two_lines_of_one_name_let_nobody_in(file: KeyFile) -> None:
         file.find(plain)
 
 
+@pytest.mark.parametrize("left", [b"", b"\n \n"])
+def test_a_file_that_was_emptied_lets_nobody_in_until_a_key_is_made(file: KeyFile, left: bytes) -> None:
+    file.path.parent.mkdir()
+    file.path.write_bytes(left)
+    with pytest.raises(KeysUnusable, match="is empty; put back what stood in it"):
+        file.find("am_x")
+    made = file.add("ci", Role.REQUESTER)
+    assert file.find(made)
+    file.revoke("ci")
+    assert file.read() == ()
+
+
 def test_a_file_that_is_gone_lets_nobody_in(file: KeyFile) -> None:
     plain = file.add("ci", Role.REQUESTER)
     assert file.find(plain)

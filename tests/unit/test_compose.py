@@ -101,7 +101,7 @@ def test_the_worker_is_given_every_setting_that_makes_sense_in_a_container() -> 
         "SMTP_TLS_CA_FILE",
     }
     by_redis_here = {"CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"}
-    of_the_api = {"APPROVAL_API_KEYS_FILE"}
+    of_the_api = {"APPROVAL_API_KEYS_FILE", "APPROVAL_API_RECIPIENTS"}
     given = {variable.removesuffix("_FILE") for variable in SERVICES["worker"]["environment"]}
     assert given == SETTINGS.keys() - of_the_image - by_a_mount_of_your_own - by_redis_here - of_the_api
 
@@ -109,7 +109,7 @@ def test_the_worker_is_given_every_setting_that_makes_sense_in_a_container() -> 
 def test_the_api_knows_what_the_worker_knows_of_approvals_and_events() -> None:
     api, worker = (containers.environment(SERVICES[name], dict.fromkeys(SETTINGS, "x")) for name in ("api", "worker"))
     assert {name for name in SETTINGS if name.startswith("APPROVAL_")} <= api.keys()
-    shared = api.keys() - {"APPROVAL_API_KEYS_FILE"}
+    shared = api.keys() - {"APPROVAL_API_KEYS_FILE", "APPROVAL_API_RECIPIENTS"}
     assert {name: api[name] for name in shared} == {name: worker[name] for name in shared}
     assert {"NOTIFICATION_ENABLED", "NOTIFICATION_BATCH_SIZE", "NOTIFICATION_HISTORY_DAYS", "EMAIL_TO"} <= shared
 
