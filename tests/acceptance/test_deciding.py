@@ -606,19 +606,33 @@ def _all_of(connection: socket.socket) -> str:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/decide/x", 408), ("/api/approvals", 408), ("/health", 405), ("/nothing", 404)]
+    ("path", "more", "status"),
+    [
+        ("/decide/x", "", 408),
+        ("/api/approvals", "", 408),
+        ("/api/approvals", "\r\nOrigin: http://evil.example", 403),
+        ("/health", "", 405),
+        ("/nothing", "", 404),
+    ],
 )
 def test_a_body_that_never_ends_is_given_up(
-    site: Site, path: str, status: int, monkeypatch: pytest.MonkeyPatch
+    site: Site, path: str, more: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "DEADLINE", 0.3)
     monkeypatch.setattr(bodies, "SKIP_SECONDS", 0.1)
-    connection = _open(site, f"POST {path} HTTP/1.1")
+    connection = _open(site, f"POST {path} HTTP/1.1{more}")
     connection.sendall(b"1\r\nx\r\n")
     answer = _all_of(connection)
     assert answer.startswith(f"HTTP/1.1 {status} ")
     assert "connection: close" in answer.lower()
     assert status != 408 or '"code":"too_slow"' in answer
+
+
+def test_a_form_too_long_is_refused_before_its_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "SKIP_SECONDS", 0.1)
+    connection = _open(site, f"POST {urlsplit(site.link(site.ask(), 'approve')).path} HTTP/1.1")
+    connection.sendall(b"%x\r\n%b\r\n" % (MAX_FORM + 1, b"x" * (MAX_FORM + 1)))
+    assert _all_of(connection).startswith("HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize("path", ["/decide/x", "/health", "/nothing"])

@@ -849,7 +849,7 @@ class TestGuard:
         thread = self.answer(desk, "approve")
         assert asyncio.run(approvals.requires_approval(tool_name="deploy")(Deploy())()) == "deployed"
         thread.join()
-        assert callable(approvals.requires_approval(print))
+        assert callable(approvals.requires_approval(lambda: None))
         with pytest.raises(TypeError, match="tool_name"):
             approvals.requires_approval()(functools.partial(print))
 

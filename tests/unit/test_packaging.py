@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from approval_mail.redaction import REDACT_KEYS
 from approval_mail.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -35,3 +36,17 @@ def test_the_example_env_file_is_valid_and_shows_the_defaults(tmp_path: Path) ->
     assert (loaded.problems, loaded.warnings) == ((), ())
     defaults = Settings(enabled=True)
     assert loaded.usable == defaults
+
+
+def test_the_example_env_file_shows_which_keys_are_redacted() -> None:
+    line = next(
+        line for line in (ROOT / ".env.example").read_text("utf-8").splitlines() if "APPROVAL_REDACT_KEYS=" in line
+    )
+    assert tuple(line.partition("=")[2].split(",")) == REDACT_KEYS
+
+
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_every_link_within_the_repository_leads_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text("utf-8")
+    links = [*re.findall(r"\]\(([^)#]+)", text), *re.findall(r'src="([^"]+)"', text)]
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
