@@ -143,6 +143,7 @@ def test_of_200_decisions_from_threads_and_processes_one_wins_and_one_mail_tells
     start: Start, desk: Desk, smtp: SMTPServer, settings: dict[str, str], tmp_path: Path, run: Any
 ) -> None:
     start("worker", "--concurrency=2").ready()
+    start("beat")
     name = ask(desk)
     wait_for(lambda: len(smtp.mails) == 1, saying="the request's mail")
     racers = [
