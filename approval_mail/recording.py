@@ -13,6 +13,7 @@ from typing import Any
 
 import tenacity
 
+from approval_mail import timing
 from approval_mail.bounded import within
 from approval_mail.errors import SpoolUnavailable
 from approval_mail.events import ApprovalEvent
@@ -24,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds. After a failure, events go to the spool without asking Redis again for this long.
 _PAUSE = 0.25
-#: Seconds. What a hook's steps over the network may take together: it returns within half a second.
-_BUDGET = 0.35
 #: Seconds. Longest wait between this process's own attempts to replay its spool.
 _REPLAY_WAIT_MAX = 5.0
 
@@ -70,7 +69,7 @@ class Recorder:
         nonce = secrets.token_hex(8)
         if self._loaded.problems or time.monotonic() < self._paused_until:
             return self._keep(event, nonce)
-        with within(_BUDGET):
+        with within(timing.HOST_BUDGET):
             try:
                 recorded = self._record(event, nonce)
             except Exception as error:  # The host must not fail for what its resolver, say, makes of REDIS_URL.

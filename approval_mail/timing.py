@@ -82,6 +82,10 @@ def order_faults(
     ]
 
 
+#: Seconds. What the steps over the network of one call of a host, a hook say, may take together: it returns within half
+#: a second.
+HOST_BUDGET = 0.35
+
 #: Seconds. Longest that a request of the approvals store waits for an answer.
 MAX_APPROVAL_TIMEOUT = 30 * 86400
 #: Seconds between two looks for requests that have run out, for reminders, and for requests nobody was told of.

@@ -78,9 +78,8 @@ def _http(request: Request, error: Any) -> JSONResponse:
     if isinstance(error, Problem):
         return error.response()
     status = HTTPStatus(error.status_code)
-    if (
-        status is HTTPStatus.BAD_REQUEST
-    ):  # FastAPI's word for a body that json cannot read, such as one nested too deep.
+    # FastAPI's word for a body that json cannot read, such as one nested too deep.
+    if status is HTTPStatus.BAD_REQUEST:
         return invalid("body", "the body is not JSON that can be read", code="malformed").response()
     if status is HTTPStatus.NOT_FOUND:
         message = "there is no such path; see /docs"

@@ -47,8 +47,7 @@ class Desk:
         leave this process. ``request_id`` is made if None. Raises ApprovalExists for one that was used.
         """
         seconds = records.seconds("timeout", self.book.settings.approval_timeout if timeout is None else timeout)
-        given = {**redact(extra, self.book.settings.approval_redact_keys), "arguments": arguments}
-        given["arguments"] = redact(arguments, self.book.settings.approval_redact_keys)
+        given = redact({**extra, "arguments": arguments}, self.book.settings.approval_redact_keys)
         nonce = secrets.token_hex(8)
         with self.book.steps():
             asked = self.book.store.now()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from approval_mail import services
+from approval_mail import services, timing
 from approval_mail.approvals.approval_store import ApprovalStore
 from approval_mail.approvals.book import Book
 from approval_mail.approvals.clock import Clock
@@ -16,15 +16,12 @@ from approval_mail.bounded import within
 from approval_mail.celery import wake_gather
 from approval_mail.store import hook_client, operator_client, worker_client
 
-#: Seconds. What the steps over the network of one call of a host may take together.
-_BUDGET = 0.35
-
 
 @services.per_process
 def for_hosts() -> Desk:
     """A desk that answers or fails within half a second, as hooks do."""
     client = hook_client(services.settings().redis_url)
-    return Desk(_book(client, patience=functools.partial(within, _BUDGET)))
+    return Desk(_book(client, patience=functools.partial(within, timing.HOST_BUDGET)))
 
 
 @services.per_process

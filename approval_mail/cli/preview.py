@@ -86,10 +86,7 @@ def command(
 def _render(type_name: str, language: str, given: Mapping[str, Any]) -> Content:
     now = datetime.now(timezone.utc)
     event = example(type_name, language, now, given)
-    renderer = services.renderer(language)
-    if not event.decidable:
-        return renderer.render(event, now)
-    return renderer.render(event, now, **example_links(event))
+    return services.renderer(language).render(event, now, **example_links(event))
 
 
 def _figure(content: Content) -> str:

@@ -335,6 +335,10 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+#: How many arguments prelude.lua's ``record_event`` reads, as it says itself.
+RECORD_ARGS = 15
+
+
 def record_args(
     event: ApprovalEvent,
     *,
