@@ -12,7 +12,7 @@ from approval_mail.approvals.rows import REQUEST_ID, Kept
 from approval_mail.approvals.values import Approval, Status
 from approval_mail.errors import InvalidEvent
 from approval_mail.events import ApprovalEvent
-from approval_mail.fields import Fields, clean
+from approval_mail.fields import Fields
 from approval_mail.store.history import moment
 from approval_mail.timing import MAX_APPROVAL_TIMEOUT
 
@@ -139,14 +139,18 @@ def read_cursor(text: str) -> tuple[int, str]:
 
 
 def ending(approval: Approval, zone: tzinfo | None) -> str:
-    """One sentence on how a request that is no longer pending ended."""
-    ended = (approval.ended_at or approval.expires_at).astimezone(zone)
-    when = f"{ended:%Y-%m-%d %H:%M:%S} {ended.tzname()}"
+    """One sentence, without its full stop, on how a request that is no longer pending ended."""
+    what = f"request {approval.request_id} ({approval.tool_name} for {approval.user_id})"
     if approval.status is Status.EXPIRED:
-        return f"request {approval.request_id[:8]} expired without an answer at {when}"
+        return f"{what} expired at {_when(approval.expires_at, zone)}"
     by = f" by {approval.responder_id}" if approval.responder_id else ""
-    because = f": {clean(approval.reason)}" if approval.reason else ""
-    return f"request {approval.request_id[:8]} was {approval.status}{by} at {when}{because}"
+    because = f": {approval.reason}" if approval.reason else ""
+    return f"{what} was {approval.status}{by} at {_when(approval.ended_at or approval.expires_at, zone)}{because}"
+
+
+def _when(moment: datetime, zone: tzinfo | None) -> str:
+    there = moment.astimezone(zone)
+    return f"{there:%Y-%m-%d %H:%M:%S} {there.tzname()}"
 
 
 def _never(moment: datetime) -> datetime:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 
 from approval_mail.approvals import untold
 from approval_mail.approvals.approval_store import Ended
@@ -35,7 +36,8 @@ class Watcher:
         self._listen = listen
         self._lock = threading.Lock()
         self._waiters: defaultdict[str, set[Waiter]] = defaultdict(set)
-        self._told: set[str] = set()
+        #: Requests that the host was told nobody was told of, until they end or are over.
+        self._told: dict[str, datetime] = {}
         self._thread: threading.Thread | None = None
         self._silent = False
 
@@ -77,7 +79,7 @@ class Watcher:
 
     def _complete(self, request_id: str, outcome: Approval | UnknownApproval) -> None:
         with self._lock:
-            self._told.discard(request_id)
+            self._told.pop(request_id, None)
             waiters = list(self._waiters.get(request_id, ()))
         for waiter in waiters:
             # Whoever waited may have given up meanwhile, or have been told by another look.
@@ -89,10 +91,13 @@ class Watcher:
 
     def _tell(self, approval: Approval) -> None:
         with self._lock:
-            news = approval.request_id in self._waiters and approval.request_id not in self._told
-            self._told.add(approval.request_id)
-        if news:
-            untold.tell(approval)
+            if approval.request_id not in self._waiters or approval.request_id in self._told:
+                return
+            now = approval.read_at or approval.expires_at
+            # Who waits no longer is not heard of again when its request ends.
+            self._told = {name: expires for name, expires in self._told.items() if expires > now}
+            self._told[approval.request_id] = approval.expires_at
+        untold.tell(approval)
 
     def _watch(self) -> None:
         ended: Ended | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from approval_mail import services
+from approval_mail.approvals import records
 from approval_mail.fields import clean
 
 if TYPE_CHECKING:
@@ -45,11 +46,7 @@ def plain(text: str) -> str:
 
 def ending(approval: Approval) -> str:
     """How a request stands, as a sentence without its full stop: who ended it how and when, or its deadline."""
-    what = f"request {approval.request_id} ({plain(approval.tool_name)} for {plain(approval.user_id)})"
     if approval.status is approval.status.PENDING:
-        return f"{what} is pending until {local(approval.expires_at)}"
-    if approval.status is approval.status.EXPIRED:
-        return f"{what} expired at {local(approval.expires_at)}"
-    by = f" by {plain(approval.responder_id)}" if approval.responder_id else ""
-    why = f": {plain(approval.reason)}" if approval.reason else ""
-    return f"{what} was {approval.status.value}{by} at {local(approval.ended_at or approval.expires_at)}{why}"
+        what = f"request {approval.request_id} ({approval.tool_name} for {approval.user_id})"
+        return plain(f"{what} is pending until {local(approval.expires_at)}")
+    return plain(records.ending(approval, services.settings().timezone))
