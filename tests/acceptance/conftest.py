@@ -39,12 +39,20 @@ def start(settings: dict[str, str], tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def run(settings: dict[str, str], tmp_path: Path) -> Run:
     """Run ``approval-mail ...`` to its end."""
+    return _runner("approval_mail.cli", settings, tmp_path)
 
+
+@pytest.fixture
+def admin(settings: dict[str, str], tmp_path: Path) -> Run:
+    """Run ``approval-admin ...`` to its end."""
+    return _runner("approval_mail.cli.admin", settings, tmp_path)
+
+
+def _runner(module: str, settings: dict[str, str], folder: Path) -> Run:
     def call(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        code = "from approval_mail.cli import main; main()"
         return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=tmp_path,
+            [sys.executable, "-c", f"from {module} import main; main()", *arguments],
+            cwd=folder,
             env={**settings, **changes},
             capture_output=True,
             text=True,

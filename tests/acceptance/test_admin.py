@@ -46,24 +46,6 @@ KEYS = [
 
 
 @pytest.fixture
-def admin(settings: dict[str, str], tmp_path: Path) -> Run:
-    """Run ``approval-admin ...`` to its end."""
-
-    def call(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*PROGRAM, *arguments],
-            cwd=tmp_path,
-            env={**settings, **changes},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    return call
-
-
-@pytest.fixture
 def desk(settings: dict[str, str], tmp_path: Path) -> Desk:
     """The desk of this process, on the programs' server."""
     hooks.configure(Settings.load(settings, tmp_path).require())
