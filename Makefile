@@ -3,13 +3,17 @@ PYTHON ?= python3
 PACKAGING := setup.cfg setup.py pyproject.toml
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check clean
+.PHONY: demo test faults check clean
 
 demo: .venv/demo.stamp
 	.venv/bin/approval-mail demo $(ARGS)
 
 test: .venv/test.stamp
 	.venv/bin/pytest
+
+# Every fault of docs/reliability.md, for real; SEED=... replays what was left to chance.
+faults: .venv/test.stamp
+	.venv/bin/pytest tests/faults --faults -n4 --dist=load $(if $(SEED),--seed=$(SEED))
 
 check: .venv/dev.stamp
 	.venv/bin/ruff format --check .

@@ -18,6 +18,12 @@ from tests.rig.smtp_server import SMTPServer
 _OURS = ("NOTIFICATION_", "SMTP_", "EMAIL_", "REDIS_", "CELERY_", "APPROVAL_")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of tests/faults; options are read before the conftest.py of a folder below is."""
+    parser.addoption("--faults", action="store_true", help="every fault, as long as it takes")
+    parser.addoption("--seed", type=int, default=None, help="replay what a fault's test left to chance")
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in os.environ:

@@ -1,0 +1,52 @@
+"""An application that calls hooks: a process of its own, which writes each receipt to disk before its next call.
+
+``python -m tests.faults.host SPEC`` with a JSON object: ``receipts`` (file), ``prefix``, ``count``, ``types``,
+``threads``, ``per_second`` (0: as fast as it can) and ``fields`` (further fields of each event). A line of the file
+is ``<event_id> <receipt> <milliseconds that the call took>``. The process ends once its spool is empty.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from approval_mail import hooks, services
+
+
+def main(spec: dict[str, Any]) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    lock = threading.Lock()
+    with open(spec["receipts"], "a") as file:
+
+        def tell(n: int) -> None:
+            type_name = spec["types"][n % len(spec["types"])]
+            request_id = f"{spec['prefix']}{n}"
+            fields = {"request_id": request_id, "user_id": "kim", "tool_name": "git_commit", **spec["fields"]}
+            started = time.perf_counter()
+            receipt = hooks.emit(type_name, fields)
+            took = time.perf_counter() - started
+            with lock:
+                file.write(f"{request_id}:{type_name} {receipt} {took * 1000:.1f}\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+        numbers = range(spec["count"])
+        if spec["per_second"]:
+            for n in numbers:
+                tell(n)
+                time.sleep(1 / spec["per_second"])
+        else:
+            with ThreadPoolExecutor(spec["threads"]) as threads:
+                list(threads.map(tell, numbers))
+    while services.spool().paths():
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
