@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(f"{item.nodeid}: no such fault in matrix.py: {name!r}")
         item.user_properties.append(("fault", name))
     if not config.getoption("--faults"):
-        long = [item for item in ours if item.get_closest_marker("long")]
+        long = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
 
