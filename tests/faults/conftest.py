@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults import report
 from tests.faults.matrix import FAULTS
 from tests.faults.world import World
 
@@ -61,40 +62,32 @@ FAILED = pytest.StashKey[bool]()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report = yield
-    if report.when == "call" and not report.passed:
+    ended = yield
+    if ended.when == "call" and not ended.passed:
         item.stash[FAILED] = True
-    return report
+    return ended
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The table: one row per fault."""
-    rows: dict[str, list[list[Any]]] = {fault: [] for fault in FAULTS}
-    failed: set[str] = set()
-    for outcome in ("passed", "failed", "error"):
-        for report in terminalreporter.stats.get(outcome, ()):
-            told = dict(report.user_properties)
-            if "fault" not in told:
-                continue
-            if outcome != "passed":
-                failed.add(told["fault"])
-            if report.when == "call":
-                rows[told["fault"]] += [value for name, value in report.user_properties if name == "ledger"]
+    """The table: one row per fault, kept in the document if every fault was tried and nothing failed."""
     if not config.getoption("--faults"):
         return
+    runs: dict[str, list[report.Run]] = {fault: [] for fault in FAULTS}
+    servers: set[str] = set()
+    failed = {"failed", "error"} & set(terminalreporter.stats)
+    for outcome in ("passed", "failed"):
+        for ended in terminalreporter.stats.get(outcome, ()):
+            told = dict(ended.user_properties)
+            if ended.when == "call" and "fault" in told:
+                runs[told["fault"]] += [report.Run(*row) for name, row in ended.user_properties if name == "judgement"]
+                servers |= {value for name, value in ended.user_properties if name == "server"}
     seed = config.getoption("--seed")
-    terminalreporter.section(f"faults, seed {seed}: make faults SEED={seed}")
-    for line in table(rows, failed):
+    lines = [report.conditions(seed, ", ".join(sorted(servers))), "", *report.table(runs)]
+    terminalreporter.section("faults")
+    for line in lines:
         terminalreporter.write_line(line)
-
-
-def table(rows: dict[str, list[list[Any]]], failed: set[str]) -> Iterator[str]:
-    """Markdown: fault, runs, events, lost, duplicates, longest recovery in seconds."""
-    yield "| fault | runs | events | lost | duplicates | longest recovery, s |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
-    for fault, ledgers in rows.items():
-        events, lost, duplicates = (sum(ledger[n] for ledger in ledgers) for n in range(3))
-        recoveries = [ledger[3] for ledger in ledgers if ledger[3] is not None]
-        longest = f"{max(recoveries):.1f}" if recoveries else "-"
-        mark = " (FAILED)" if fault in failed else "" if ledgers else " (not tried)"
-        yield f"| {fault}{mark} | {len(ledgers)} | {events} | {lost} | {duplicates} | {longest} |"
+    missing = [fault for fault, judged in runs.items() if not judged]
+    if missing or failed:
+        terminalreporter.write_line(f"{report.DOCUMENT.name} is left as it is; not tried: {', '.join(missing) or '-'}")
+    else:
+        report.write(lines)

@@ -170,8 +170,9 @@ class World:
         recovery = time.monotonic() - self._recovering_since if self._recovering_since else None
         with self.redis.client as client:
             ledger = account(client, self.receipts(), self.folder / "journal")
+            self._record("server", EventStore(client).server()["name"])
         self.judged = True
-        self._record("ledger", [ledger.events, len(ledger.lost), ledger.duplicates, recovery])
+        self._record("judgement", [ledger.events, len(ledger.lost), ledger.duplicates, recovery])
         assert ledger.events, "no event was ever taken on"
         assert not ledger.lost, f"lost: {ledger.lost[:10]}"
         assert not ledger.disagreements, "\n".join(ledger.disagreements[:10])
