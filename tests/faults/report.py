@@ -46,8 +46,9 @@ def table(runs: Mapping[str, Sequence[Run]]) -> Iterator[str]:
 def conditions(seed: int, server: str) -> str:
     """When, with what and on what the table was made, and the command that makes it again."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("celery", "kombu", "redis"))
+    today = f"{datetime.now().astimezone():%Y-%m-%d}"
     return (
-        f"`make faults SEED={seed}` on {datetime.now().astimezone():%Y-%m-%d}: CPython {platform.python_version()}, {packages}, {server}, "
+        f"`make faults SEED={seed}` on {today}: CPython {platform.python_version()}, {packages}, {server}, "
         f"{os.cpu_count()} cores, four tests at a time."
     )
 
