@@ -1,18 +1,12 @@
 """Every Celery setting of approval_mail. Values that operators change come from Settings."""
 
-import ssl
-
-from approval_mail import broker, services, timing
+from approval_mail import broker, parsers, services, timing
 
 _settings = services.settings()
 _over_redis = _settings.broker_url.startswith(("redis://", "rediss://"))
 
-broker_url = _settings.broker_url
-result_backend = _settings.result_backend
-if _settings.broker_url.startswith("rediss://"):
-    broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-if _settings.result_backend.startswith("rediss://"):
-    redis_backend_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+broker_url, broker_use_ssl = parsers.split_tls(_settings.broker_url)
+result_backend, redis_backend_use_ssl = parsers.split_tls(_settings.result_backend)
 
 # Only JSON: a message can carry no code.
 task_serializer = result_serializer = "json"
@@ -29,8 +23,8 @@ broker_connection_timeout = 0.2
 redis_socket_timeout = redis_socket_connect_timeout = 0.2
 #: `.delay()` subscribes to its result as well: by itself, Celery would try that again for 20 s.
 result_backend_transport_options = {"retry_policy": {"max_retries": 0}}
+broker_transport = broker.transport(broker_url)
 if _over_redis:
-    broker_transport = broker.ALIAS
     broker_transport_options = {
         "visibility_timeout": timing.VISIBILITY_TIMEOUT,
         "socket_timeout": 0.2,
@@ -39,7 +33,7 @@ if _over_redis:
         "redis_retries": 0,
     }
 else:
-    broker_transport_options = {"max_retries": 0}
+    broker_transport_options = {"max_retries": 0, "write_timeout": 0.2}
 
 #: Applied by a worker when it starts, over what stands above.
 worker_only = {
@@ -66,6 +60,8 @@ worker_cancel_long_running_tasks_on_connection_loss = True
 #: A batch can take a minute: a worker takes no more messages than it has hands.
 worker_prefetch_multiplier = 1
 
+#: Beat keeps one connection for good: RabbitMQ's is made anew after a loss by trying again alone.
+_FOR_BEAT = {"retry": True}
 # The schedule has nothing to remember between starts: no file is written.
 beat_scheduler = "celery.beat:Scheduler"
 beat_schedule = {
@@ -74,13 +70,13 @@ beat_schedule = {
         "schedule": _settings.batch_timeout,
         "kwargs": {"by_beat": True},
         # Those of a day without workers do not pile up further; shorter, a clock that is off would drop good ones.
-        "options": {"expires": 86400},
+        "options": {"expires": 86400, **_FOR_BEAT},
     },
     "sweep_expired": {
         "task": "approval_mail.sweep_expired",
         "schedule": timing.SWEEP_EVERY,
         # Far more of them would pile up; and a clock may be an hour off.
-        "options": {"expires": 7200},
+        "options": {"expires": 7200, **_FOR_BEAT},
     },
 }
 #: Seconds that beat sleeps at the most.

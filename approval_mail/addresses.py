@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from email.utils import parseaddr
 
-#: RFC 5321 section 4.1.2 without quoted local parts and address literals.
+#: RFC 5321 section 4.1.2 without quoted local parts and address literals; without the routes in disguise of RFC 1123
+#: section 5.2.16 (``user%elsewhere@relay``, ``elsewhere!user@relay``), which relays still follow to another recipient;
+#: and without what reads as an encoded word (RFC 2047).
 _ADDRESS = re.compile(
-    r"(?=.{3,254}$)(?=[^@]{1,64}@)[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"(?=.{3,254}$)(?=[^@]{1,64}@)(?!.*=\?)[A-Za-z0-9#$&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9#$&'*+/=?^_`{|}~-]+)*"
     r"@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
 )
 
 
 def is_address(text: str) -> bool:
-    """Tell whether ``text`` is a bare ASCII mailbox, ``local@domain``, of RFC 5321 section 4.1.2."""
+    """Tell whether ``text`` is a bare ASCII mailbox, ``local@domain``, that means itself to every server."""
     return _ADDRESS.fullmatch(text) is not None
 
 

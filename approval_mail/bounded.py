@@ -26,6 +26,15 @@ def within(seconds: float) -> Iterator[None]:
         _deadline.reset(token)
 
 
+def left(usual: float | None) -> float | None:
+    """What a step may take that takes ``usual`` seconds at the most (None: any time) where no deadline holds."""
+    deadline = _deadline.get()
+    if deadline is None:
+        return usual
+    remaining = max(deadline - time.monotonic(), _NO_TIME)
+    return remaining if usual is None else min(remaining, usual)
+
+
 if TYPE_CHECKING:
     # What the mixin below is mixed into.
     _Base = redis.Connection
@@ -38,23 +47,16 @@ class _Bounded(_Base):
 
     _shortened = False
 
-    def _left(self, usual: Any) -> Any:
-        deadline = _deadline.get()
-        if deadline is None:
-            return usual
-        left = max(deadline - time.monotonic(), _NO_TIME)
-        return left if usual is None else min(left, usual)
-
     def _shorten(self) -> None:
         usual = self.socket_timeout
-        left = self._left(usual)
-        if self._sock is not None and (self._shortened or left != usual):
-            self._sock.settimeout(left)
-            self._shortened = left != usual
+        seconds = left(usual)
+        if self._sock is not None and (self._shortened or seconds != usual):
+            self._sock.settimeout(seconds)
+            self._shortened = seconds != usual
 
     def _connect(self) -> Any:
         usual = self.socket_connect_timeout
-        self.socket_connect_timeout = self._left(usual)
+        self.socket_connect_timeout = left(usual)
         try:
             return super()._connect()  # type: ignore[no-untyped-call]
         finally:
@@ -75,3 +77,9 @@ class BoundedConnection(_Bounded, redis.Connection):
 
 class BoundedSSLConnection(_Bounded, redis.SSLConnection):
     """For ``rediss://``."""
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+        sock.settimeout(left(self.socket_timeout))
+        secured = super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
+        self._shortened = True  # The handshake's timeout stays on the socket.
+        return secured

@@ -1,16 +1,18 @@
-"""kombu's Redis transport, bounded for publishers and steady for workers."""
+"""kombu's transports for Redis and RabbitMQ: bounded for publishers, steady for workers, sure of whom they talk to."""
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 from kombu.connection import Connection
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import TRANSPORT_ALIASES, pyamqp
 from kombu.transport import redis as kombu_redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from approval_mail.bounded import BoundedConnection, BoundedSSLConnection
+from approval_mail import parsers
+from approval_mail.bounded import BoundedConnection, BoundedSSLConnection, left
 
 
 class Channel(kombu_redis.Channel):
@@ -36,6 +38,9 @@ class Channel(kombu_redis.Channel):
         params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
         if self.redis_retries is not None:
             params["retry"] = Retry(NoBackoff(), self.redis_retries)
+        if self.connection.client.ssl:
+            # redis-py before 6 does not by itself.
+            params.setdefault("ssl_check_hostname", params.get("ssl_cert_reqs") not in ("none", ssl.CERT_NONE))
         return params
 
 
@@ -45,8 +50,55 @@ class Transport(kombu_redis.Transport):
     Channel = Channel
 
 
-#: The name in celeryconfig.py.
-ALIAS = "bounded-redis"
-TRANSPORT_ALIASES[ALIAS] = f"{__name__}:Transport"
-# The name that is shown: Flower's page of the broker knows it, and so do people.
-Connection.resolve_aliases[ALIAS] = "redis"
+class AMQPConnection(pyamqp.Connection):
+    """A connection to RabbitMQ each step of which takes no longer than the caller's deadline leaves."""
+
+    connect_timeout: float | None
+
+    def connect(self, callback: Any = None) -> Any:
+        seconds = left(self.connect_timeout)
+        # A TLS handshake gets as long as the connection before it.
+        self.connect_timeout = seconds / 2 if self.ssl and seconds else seconds
+        return super().connect(callback)
+
+    def blocking_read(self, timeout: float | None = None) -> Any:
+        return super().blocking_read(left(timeout))
+
+
+class AMQPTransport(pyamqp.Transport):
+    """The transport that celeryconfig.py names for ``amqp://`` and ``amqps://`` brokers."""
+
+    Connection = AMQPConnection
+
+    def establish_connection(self) -> Any:
+        client: Any = self.client
+        hostname, options = client.hostname, client.ssl
+        if options and isinstance(options, dict):
+            client.ssl = _as_amqp(options, host=hostname)
+        try:
+            return super().establish_connection()  # type: ignore[no-untyped-call]
+        finally:  # kombu makes localhost an address, which is not what a certificate is for.
+            client.hostname, client.ssl = hostname, options
+
+
+def _as_amqp(options: dict[str, Any], *, host: str) -> dict[str, Any]:
+    """TLS options by redis-py's names, as py-amqp takes them; by itself it verifies no name."""
+    found = {name.removeprefix("ssl_"): path for name, path in options.items() if name in parsers.TLS_FILES}
+    reqs = options.get("ssl_cert_reqs", "required")
+    found["cert_reqs"] = ssl.VerifyMode[f"CERT_{reqs.upper()}"] if isinstance(reqs, str) else reqs
+    if options.get("ssl_check_hostname", found["cert_reqs"] is not ssl.CERT_NONE):
+        found["server_hostname"] = host
+    return found
+
+
+def transport(url: str) -> str | None:
+    """The name in celeryconfig.py of the transport for a broker's URL; None leaves it to kombu."""
+    return _ALIASES.get(url.partition("://")[0])
+
+
+_REDIS, _AMQP = "bounded-redis", "bounded-amqp"
+_ALIASES = {"redis": _REDIS, "rediss": _REDIS, "amqp": _AMQP, "amqps": _AMQP, "pyamqp": _AMQP}
+TRANSPORT_ALIASES[_REDIS] = f"{__name__}:Transport"
+TRANSPORT_ALIASES[_AMQP] = f"{__name__}:AMQPTransport"
+# The names that are shown: Flower's page of the broker knows them, and so do people.
+Connection.resolve_aliases |= {_REDIS: "redis", _AMQP: "amqp"}

@@ -23,6 +23,7 @@ from kombu.utils.collections import eqhash
 import approval_mail.broker  # noqa: F401 - for the same reason
 from approval_mail import flower, services
 from approval_mail.errors import InvalidSettings
+from approval_mail.outage import Outage
 from approval_mail.settings import state_folder
 from approval_mail.store import WakeUp
 
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 #: A wake-up at once, beside those that the store keeps account of.
 NOW = WakeUp(0)
+
+#: Seconds. After a failure no wake-up is sent for this long: each would cost its caller the broker's timeout.
+_PAUSE = 1.0
 
 _HERE = Path(__file__).parent
 #: The wheel carries celeryconfig.py inside the package, a checkout beside it. It is found by place: by
@@ -51,9 +55,14 @@ def _config() -> ModuleType:
 app = Celery("approval_mail", set_as_current=False)
 app.config_from_object(_config())
 
+#: Of the broker, as this process's wake-ups meet it.
+_outage = Outage(_PAUSE)
+
 
 def reconfigure() -> None:
     """Read celeryconfig.py anew, after the settings changed."""
+    global _outage  # noqa: PLW0603
+    _outage = Outage(_PAUSE)
     for pool in _forget_connections():
         pool.force_close_all()
     _forget_results()
@@ -62,16 +71,28 @@ def reconfigure() -> None:
 
 def wake_gather(wake_up: WakeUp = NOW) -> None:
     """Ask a worker to gather; a failure costs time, no event: beat's gather comes anyway."""
+    if _outage.is_paused():
+        return
     try:
         app.send_task(
             "approval_mail.gather",
             kwargs={"due": wake_up.due},
             countdown=wake_up.seconds or None,
+            headers={"countdown": wake_up.seconds},
             ignore_result=True,
             retry=False,
         )
     except Exception as error:  # Each broker's library raises its own; none may reach the host.
-        logger.warning("Gather could not be woken (%s: %s); beat's next one will do", type(error).__name__, error)
+        if _outage.goes_on():
+            logger.error(
+                "The broker cannot be used (%s: %s): events are recorded and wait for beat's next gather; "
+                "check CELERY_BROKER_URL (unset: REDIS_URL) and the server",
+                type(error).__name__,
+                error,
+            )
+    else:
+        if _outage.ends():
+            logger.info("The broker can be used again")
 
 
 def consumers() -> int:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta
 
 from approval_mail import timing
 from approval_mail.errors import ChannelTrouble, InvalidRecord, LeaseLost, TemplateFailed, TryAgain
@@ -25,6 +25,8 @@ class _Parcel:
 
     work: Work
     event: ApprovalEvent
+    #: When this try began, by the delivery's clock.
+    begun: float
     content: Content | None = None
     #: Mails that failed in a way that may pass, as recipient and reason.
     failed: dict[str, str] = field(default_factory=dict)
@@ -82,6 +84,11 @@ class Delivery:
         """
         started = self._clock()
         parcels = list(self._open_parcels(claim, attempt))
+        held = self._store.wait_for_channel(claim.token)
+        if held:
+            # Each login would be refused as well, and some servers lock an account for that: the probe tells.
+            self._put_off(claim, parcels, *held)
+            return self._store.tally(claim.token)
         # A claim that probes the channel does so even if all of it turns out to be moot.
         if parcels or self._store.count().held_since:
             lease = Lease(self._store, claim, clock=self._clock)
@@ -98,12 +105,16 @@ class Delivery:
         return self._store.tally(claim.token)
 
     def _open_parcels(self, claim: Claim, attempt: int) -> Iterator[_Parcel]:
+        begun = self._clock()
         work, suppressed = self._store.begin(claim.token, claim.event_ids, attempt=attempt)
         for event_id, reason in suppressed.items():
             logger.info("Suppressed %s: %s", event_id, reason)
         for item in work:
             try:
-                yield _Parcel(item, ApprovalEvent.from_json(item.record))
+                event = ApprovalEvent.from_json(item.record)
+                if event.event_id != item.event_id:
+                    raise InvalidRecord("the record is another event's")
+                yield _Parcel(item, event, begun)
             except InvalidRecord as error:
                 self._store.bury(claim.token, item.event_id, phase="record", reason=str(error))
                 logger.error("Dead %s: %s", item.event_id, error)
@@ -145,7 +156,7 @@ class Delivery:
             self._report(spent, state)
 
     def _attempt(self, parcel: _Parcel, recipient: str, session: Session) -> Verdict:
-        now = datetime.now(timezone.utc)
+        now = parcel.work.begun_at + timedelta(seconds=self._clock() - parcel.begun)
         try:
             content = self._renderer.compose(parcel.event, self._content(parcel, recipient, now), recipient, now)
         except TemplateFailed as error:
@@ -187,15 +198,14 @@ class Delivery:
         if not trouble.permanent and not held and attempt < timing.QUICK_RETRIES:
             logger.warning("Channel trouble, try %d: %s", attempt + 1, trouble.reason)
             self._ask_for_another_try(lease, attempt)
-        wait, news = self._store.hold(reason=trouble.reason, next_step=trouble.next_step)
+        wait, news = self._store.hold(reason=trouble.reason, next_step=trouble.next_step, kind=trouble.kind)
         if news:
             logger.error("Channel held: %s; next step: %s", trouble.reason, trouble.next_step)
-        self._store.defer(
-            claim.token,
-            {parcel.work.event_id: wait for parcel in parcels},
-            reason=trouble.reason,
-            spend_round=False,
-        )
+        self._put_off(claim, parcels, wait, trouble.reason)
+
+    def _put_off(self, claim: Claim, parcels: Sequence[_Parcel], wait: float, reason: str) -> None:
+        waits = {parcel.work.event_id: wait for parcel in parcels}
+        self._store.defer(claim.token, waits, reason=reason, spend_round=False)
 
     def _try_again_or_defer(self, claim: Claim, parcels: Sequence[_Parcel], lease: Lease, attempt: int) -> None:
         untried = [p.work.event_id for p in parcels if not p.failed and p.tried < len(p.work.recipients)]

@@ -54,6 +54,11 @@ class ChannelTrouble(ApprovalMailError):
         self.permanent = permanent
         self.next_step = next_step
 
+    @property
+    def kind(self) -> str:
+        """The trouble without the server's words, which may hold the time or the session's number."""
+        return f"{self.phase} {self.code}: {self.next_step}" if self.code else self.reason
+
 
 class TemplateFailed(ApprovalMailError):
     """A mail could not be rendered, not even from the packaged template."""
@@ -64,7 +69,11 @@ class LeaseLost(ApprovalMailError):
 
 
 class SpoolUnavailable(ApprovalMailError):
-    """The spool's folder cannot be written."""
+    """The spool's folder cannot be written, or is full; ``next_step`` says what to do."""
+
+    def __init__(self, reason: str, next_step: str) -> None:
+        super().__init__(reason)
+        self.next_step = next_step
 
 
 class TryAgain(ApprovalMailError):

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from approval_mail.errors import InvalidEvent, InvalidRecord
-from approval_mail.fields import Fields
+from approval_mail.fields import MAX_EVENT, Fields, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,6 @@ EVENT_TYPES: Mapping[str, EventType] = {
         EventType("approval_reminder", urgent=True, moot_when_decided=True, recurs=True),
     )
 }
-
-#: Bytes of JSON. All fields of an event together, after cutting.
-MAX_EVENT = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +96,8 @@ class ApprovalEvent:
         naive datetime aware. Raises InvalidEvent naming the field.
         """
         if not isinstance(type_name, str) or type_name not in EVENT_TYPES:
-            raise InvalidEvent(
-                "type",
-                f"event type {type_name!r} is unknown; use one of: {', '.join(EVENT_TYPES)}",
-                repr(type_name),
-            )
+            seen = shown(type_name)
+            raise InvalidEvent("type", f"event type {seen} is unknown; use one of: {', '.join(EVENT_TYPES)}", seen)
         fields = Fields(type_name, data, localise)
         recurs = EVENT_TYPES[type_name].recurs
         event = cls(
@@ -122,9 +116,11 @@ class ApprovalEvent:
         )
         size = len(event.to_json().encode())
         if size > MAX_EVENT:
+            extra = event.extra or {}
+            field = " ".join(max(extra, key=lambda name: len(json.dumps(extra[name]))).split())
             raise InvalidEvent(
-                "extra",
-                f"{type_name}: the extra fields make the event {size:,} bytes of JSON; the most is "
+                field,
+                f"{type_name}: field '{field}' is the largest of an event of {size:,} bytes of JSON; the most is "
                 f"{MAX_EVENT:,}: pass an excerpt",
             )
         return event
@@ -173,6 +169,6 @@ class ApprovalEvent:
                 raise ValueError("a text is none")
             if event.extra is not None and not isinstance(event.extra, dict):
                 raise ValueError("extra is no object")
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise InvalidRecord(f"the record is not an event: {error}") from error
         return event

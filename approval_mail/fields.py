@@ -22,13 +22,22 @@ MAX_NAME = 200
 MAX_TEXT = 4_000
 #: Addresses in ``email_to``.
 MAX_RECIPIENTS = 50
+#: Levels of lists and dicts within one extra field.
+MAX_DEPTH = 20
+#: Bits of an integer within an extra field. Python itself refuses to print those of more than 4,300 digits.
+MAX_INT_BITS = 1024
+#: Bytes of JSON. All fields of an event together, after cutting.
+MAX_EVENT = 64 * 1024
 
 #: Characters of a name that are looked at at all.
 _MAX_LOOK = 10_000
 _REQUEST_ID = re.compile(r"[\x21-\x7e]+")
-#: C0 and C1 controls but tab and line feed, bidirectional controls (they reorder what is read),
-#: byte order mark, line separators and lone surrogates.
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+#: C0 and C1 controls but tab and line feed, bidirectional and shaping controls (they reorder what is read),
+#: byte order mark, line separators, lone surrogates, annotation marks and tags (they can hide whole sentences).
+_UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    r"\U000e0000-\U000e0fff]"
+)
 
 
 class Fields:
@@ -40,7 +49,7 @@ class Fields:
 
     def __init__(self, type_name: str, data: Mapping[str, Any], localise: Callable[[datetime], datetime]) -> None:
         if not isinstance(data, Mapping):
-            seen = _seen(data)
+            seen = shown(data)
             raise InvalidEvent(
                 "data", f"{type_name}: the data is {seen}; pass a dict with request_id, user_id, tool_name", seen
             )
@@ -50,8 +59,8 @@ class Fields:
 
     def _refuse(self, field: str, fault: str, *values: Any) -> InvalidEvent:
         """``fault`` has a pair of braces where a value is to be shown."""
-        shown = [_seen(value) for value in values]
-        return InvalidEvent(field, f"{self._type}: field '{field}' {fault.format(*shown)}", *shown)
+        seen = [shown(value) for value in values]
+        return InvalidEvent(field, f"{self._type}: field '{field}' {fault.format(*seen)}", *seen)
 
     def text(self, field: str) -> str:
         value = self._data.get(field)
@@ -59,7 +68,7 @@ class Fields:
             return ""
         if isinstance(value, bool) or not isinstance(value, (str, int, uuid.UUID)):
             raise self._refuse(field, "is {}; pass text", value)
-        if isinstance(value, int) and value.bit_length() > _MAX_INT_BITS:
+        if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
             raise self._refuse(field, "is a number that is too long; pass text")
         return str(value).strip()
 
@@ -109,7 +118,7 @@ class Fields:
         value = self._data.get(field)
         try:
             return fraction(value)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise self._refuse(field, "is {}; pass a fraction between 0 and 1 such as 0.5", value) from error
 
     def addresses(self, field: str) -> tuple[str, ...]:
@@ -121,11 +130,11 @@ class Fields:
         if not isinstance(value, str):
             raise self._refuse(field, "is {}; pass addresses as a list or comma separated", value)
         addresses = split_addresses(value)
+        if len(addresses) > MAX_RECIPIENTS:
+            raise self._refuse(field, f"has {len(addresses):,} addresses; the most is {MAX_RECIPIENTS}")
         for address in addresses:
             if not is_address(address):
                 raise self._refuse(field, "has {}, which is not an address like name@example.com", address)
-        if len(addresses) > MAX_RECIPIENTS:
-            raise self._refuse(field, f"has {len(addresses)} addresses; the most is {MAX_RECIPIENTS}")
         return tuple(addresses)
 
     def others(self, *known: str) -> dict[str, Any] | None:
@@ -135,16 +144,17 @@ class Fields:
             if field in self._OWN or field in known:
                 continue
             try:
-                extra[_key(field)] = _clean_json(value, depth=0)
+                extra[_key(field)] = _Json().clean(value)
             except ValueError as error:
-                raise self._refuse(field, f"is not a JSON value: {error}") from error
+                name = " ".join(_key(field).split()) if isinstance(field, str) else shown(field)
+                raise InvalidEvent(name, f"{self._type}: field '{name}' cannot be kept: {error}") from error
         return extra or None
 
 
 def fraction(value: Any) -> str:
-    """A fraction between 0 and 1, a number or text, in its shortest form, ``0.5``; raises ValueError."""
+    """A fraction between 0 and 1, a number or text, in its shortest form, ``0.5``; raises ValueError or OverflowError."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"{_seen(value)} is no fraction")
+        raise ValueError(f"{shown(value)} is no fraction")
     number = round(float(value), 4)
     if not 0 < number < 1:
         raise ValueError(f"{number} is not between 0 and 1")
@@ -156,37 +166,46 @@ def clean(text: str) -> str:
     return _UNSAFE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-#: Bits. Python itself refuses to print integers of more than 4,300 digits.
-_MAX_INT_BITS = 1024
-#: Items of one list or dict; more would not fit an event anyway.
-_MAX_ITEMS = 10_000
-#: Levels of lists and dicts within one extra field.
-_MAX_DEPTH = 20
+class _Json:
+    """Cleans and cuts every text in one JSON value; raises ValueError for what JSON, or an event, cannot hold."""
 
+    def __init__(self) -> None:
+        #: Characters and items that an event could still hold: what is larger is not walked through to its end.
+        self._left = MAX_EVENT
 
-def _clean_json(value: Any, *, depth: int) -> Any:
-    """Clean and cut every text in a JSON value; raises ValueError for what JSON cannot hold."""
-    if isinstance(value, str):
-        return clean(_cut(value, MAX_TEXT))
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        if value.bit_length() > _MAX_INT_BITS:
-            raise ValueError("the number is too long")
-        return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{value} has no JSON form")
-        return value
-    if depth >= _MAX_DEPTH:
-        raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
-    if isinstance(value, (Mapping, list, tuple)) and len(value) > _MAX_ITEMS:
-        raise ValueError(f"it has {len(value):,} items, the most is {_MAX_ITEMS:,}")
-    if isinstance(value, Mapping):
-        return {_key(key): _clean_json(item, depth=depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_clean_json(item, depth=depth + 1) for item in value]
-    raise ValueError(f"{_seen(value)} has no JSON form")
+    def clean(self, value: Any, *, depth: int = 0) -> Any:
+        if isinstance(value, str):
+            text = _cut(value, MAX_TEXT)
+            self._spend(len(text))
+            return clean(text)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            if value.bit_length() > MAX_INT_BITS:
+                raise ValueError("the number is too long")
+            return value
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise ValueError(f"{value} has no JSON form")
+            return value
+        if not isinstance(value, (Mapping, list, tuple)):
+            raise ValueError(f"{shown(value)} has no JSON form")
+        if depth >= MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        self._spend(len(value))
+        if isinstance(value, Mapping):
+            return {self._key(key): self.clean(item, depth=depth + 1) for key, item in value.items()}
+        return [self.clean(item, depth=depth + 1) for item in value]
+
+    def _key(self, key: Any) -> str:
+        text = _key(key)
+        self._spend(len(text))
+        return text
+
+    def _spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(f"it is larger than an event; the most is {MAX_EVENT:,} bytes of JSON: pass an excerpt")
 
 
 def _is_aware(moment: datetime) -> bool:
@@ -198,7 +217,7 @@ def _is_aware(moment: datetime) -> bool:
 
 def _key(key: Any) -> str:
     if not isinstance(key, str):
-        raise ValueError(f"the key {_seen(key)} is not text")
+        raise ValueError(f"the key {shown(key)} is not text")
     return clean(_cut(key, MAX_NAME))
 
 
@@ -208,9 +227,11 @@ def _cut(text: str, limit: int) -> str:
     return f"{text[: limit - 30]}… ({len(text) - limit + 30:,} more)"
 
 
-def _seen(value: Any) -> str:
+def shown(value: Any) -> str:
     """A short, printable form of a wrong value for an error message."""
     if isinstance(value, str):
         return ascii(value[:60]) + ("…" if len(value) > 60 else "")
-    shown = f" {value}" if isinstance(value, (bool, float, datetime)) else ""
-    return f"a {type(value).__name__}{shown}"
+    if isinstance(value, datetime):
+        value = value.replace(tzinfo=None)  # Its zone may be of the host's own making, and raise anything.
+    more = f" {value}" if isinstance(value, (bool, float, datetime)) else ""
+    return f"a {type(value).__name__}{more}"

@@ -24,7 +24,8 @@ def gather(
     if survey.channel == "held":
         postponed = store.postpone()
         if postponed:
-            logger.info("Channel held: %d events wait for the next probe", postponed)
+            # Not one more line for each event that comes in meanwhile: the channel's trouble is told once.
+            logger.debug("%d events wait for the held channel's next probe", postponed)
         return []
     if survey.channel == "probe":
         return store.claim(groups=1, size=batch_size, recipients=recipients)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
 from approval_mail.addresses import is_address, split_addresses, split_sender
@@ -112,13 +113,49 @@ def redis_url(text: str) -> str:
         sound = False
     if not sound:
         raise ValueError("use redis://host:port/database or rediss://")
+    _check_tls(text)
     return text
 
 
 def broker_url(text: str) -> str:
     if "://" not in text:
         raise ValueError("use a URL such as redis://host:6379/1 or amqp://host//")
+    _check_tls(text)
     return text
+
+
+def split_tls(url: str) -> tuple[str, dict[str, Any]]:
+    """A URL without its ``ssl_`` options, and these by redis-py's names; empty where the URL means no TLS.
+
+    Certificate and host name are verified unless the options say otherwise: by themselves kombu, py-amqp and redis-py
+    before 6 look at less.
+    """
+    bare, _, query = url.partition("?")
+    options: dict[str, Any] = dict(parse_qsl(query))
+    if urlsplit(url).scheme not in _OVER_TLS:
+        return url, {}
+    found = {name: options.pop(name) for name in list(options) if name.startswith(_TLS_PREFIX)}
+    reqs = found["ssl_cert_reqs"] = found.get("ssl_cert_reqs", "required").removeprefix("CERT_").lower()
+    found["ssl_check_hostname"] = reqs != "none" and found.get("ssl_check_hostname", "true").lower() not in _FALSE
+    return bare + (f"?{urlencode(options)}" if options else ""), found
+
+
+_OVER_TLS = ("rediss", "amqps")
+_TLS_PREFIX = "ssl_"
+#: Options of a URL that name a file; the first one a private CA.
+TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+
+def _check_tls(url: str) -> None:
+    parts = urlsplit(url)
+    given = {name: text for name, text in parse_qsl(parts.query) if name.startswith(_TLS_PREFIX)}
+    if given and parts.scheme not in _OVER_TLS:
+        raise ValueError(f"{min(given)} needs rediss:// or amqps://")
+    for name in TLS_FILES:
+        if name in given and not Path(given[name]).is_file():
+            raise ValueError(f"{name} names {given[name]!r}, and there is no such file")
+    if given.get("ssl_cert_reqs", "required") not in ("none", "optional", "required", *ssl.VerifyMode.__members__):
+        raise ValueError("ssl_cert_reqs: use required, optional or none")
 
 
 def fractions(text: str) -> tuple[str, ...]:

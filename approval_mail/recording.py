@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 _PAUSE = 0.25
 #: Seconds. Longest wait between this process's own attempts to replay its spool.
 _REPLAY_WAIT_MAX = 5.0
+#: Seconds. One replay takes no longer: a gather that replays has events of its own to see to.
+_REPLAY_SLICE = 1.0
+#: Seconds. Why events are lost is told once in so many, however often the disk takes one in between.
+_REFUSAL_AGAIN = 60.0
 
 
 class Receipt(str, enum.Enum):
@@ -54,10 +58,13 @@ class Recorder:
         #: By time.monotonic(): until when Redis is not asked.
         self._paused_until = 0.0
         self._out_of_reach = False
-        self._spool_refused = False
+        #: What to do about a spool that takes nothing, as last told, and by time.monotonic() until when that holds.
+        self._refusal_told = ("", 0.0)
         #: True until this process has looked for what an earlier one left in the spool.
         self._left_over = True
         self._replayer: threading.Thread | None = None
+        #: Something was spooled since the replayer last began to look.
+        self._to_replay = False
         self._lock = threading.Lock()
 
     def emit(self, type_name: str, data: Mapping[str, Any]) -> Receipt:
@@ -67,7 +74,7 @@ class Recorder:
             return Receipt.DISABLED
         event = ApprovalEvent.from_dict(type_name, data, now=datetime.now(timezone.utc), localise=settings.localise)
         nonce = secrets.token_hex(8)
-        if self._loaded.problems or time.monotonic() < self._paused_until:
+        if self._loaded.problems or not self._may_ask_redis():
             return self._keep(event, nonce)
         with within(timing.HOST_BUDGET):
             try:
@@ -85,10 +92,11 @@ class Recorder:
         return Receipt.ACCEPTED
 
     def replay(self) -> int:
-        """Bring the spool's events into Redis; answers how many. What redis-py raises ends it."""
-        if not self._spool.paths():
-            return 0
-        replayed = self._spool.replay(self._record_late)
+        """Bring some of the spool's events into Redis; answers how many, 0 once none is left that can be.
+
+        Takes a second or so. What redis-py raises ends it.
+        """
+        replayed = self._spool.replay(self._record_late, seconds=_REPLAY_SLICE)
         if replayed:
             logger.info("Replayed %d events from the spool %s", replayed, self._spool.folder)
         return replayed
@@ -113,22 +121,40 @@ class Recorder:
         try:
             self._spool.write(event, nonce=nonce)
         except SpoolUnavailable as error:
-            if self._spool_refused:
-                logger.warning("Event lost: %s", event)
+            if self._is_news(error.next_step):
+                logger.error("Event lost: %s: %s; %s", event, error, error.next_step)
             else:
-                logger.error("Event lost: %s: %s; free the disk or set NOTIFICATION_SPOOL_DIR", event, error)
-            self._spool_refused = True
+                logger.warning("Event lost: %s", event)
             return Receipt.REFUSED
-        self._spool_refused = False
         logger.info("Event spooled: %s", event)
         if not self._loaded.problems:
             self._start_replayer()
         return Receipt.SPOOLED
 
+    def _is_news(self, next_step: str) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            told, until = self._refusal_told
+            if told == next_step and now < until:
+                return False
+            self._refusal_told = (next_step, now + _REFUSAL_AGAIN)
+            return True
+
+    def _may_ask_redis(self) -> bool:
+        """While Redis is out of reach, one call at a time finds out whether it still is; the others need not wait."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._paused_until:
+                return False
+            if self._out_of_reach:
+                self._paused_until = now + timing.HOST_BUDGET
+            return True
+
     def _lose_redis(self, error: Exception) -> None:
-        self._paused_until = time.monotonic() + _PAUSE
-        if not self._out_of_reach:
-            self._out_of_reach = True
+        with self._lock:
+            self._paused_until = time.monotonic() + _PAUSE
+            known, self._out_of_reach = self._out_of_reach, True
+        if not known:
             logger.error(
                 "Redis cannot be used (%s): events are spooled in %s; check REDIS_URL and the server",
                 error if isinstance(error, StoreError) else f"{type(error).__name__}: {error}",
@@ -136,17 +162,22 @@ class Recorder:
             )
 
     def _find_redis(self) -> None:
-        if self._out_of_reach:
-            self._out_of_reach = False
+        # Nearly every call comes by here with nothing to do.
+        if not (self._out_of_reach or self._left_over):
+            return
+        with self._lock:
+            self._paused_until = 0.0
+            lost, self._out_of_reach = self._out_of_reach, False
+            left_over, self._left_over = self._left_over, False
+        if lost:
             logger.info("Redis can be used again")
-        if self._left_over:
-            self._left_over = False
-            if self._spool.paths():
-                self._start_replayer()
+        if left_over and self._spool.paths():
+            self._start_replayer()
 
     def _start_replayer(self) -> None:
         """Replay in a thread of its own until the spool is empty: the caller's call stays short."""
         with self._lock:
+            self._to_replay = True
             if self._replayer is None or not self._replayer.is_alive():
                 self._replayer = threading.Thread(
                     target=self._replay_until_empty, name="approval-mail-spool", daemon=True
@@ -160,7 +191,16 @@ class Recorder:
         patiently = tenacity.Retrying(
             wait=tenacity.wait_exponential(multiplier=_PAUSE, max=_REPLAY_WAIT_MAX),
         )
-        time.sleep(_PAUSE)
-        while patiently(self.replay):
-            self._find_redis()
-            self._wake(WakeUp(0))
+        while self._has_to_replay():
+            time.sleep(_PAUSE)
+            while patiently(self.replay):
+                self._find_redis()
+                self._wake(WakeUp(0))
+
+    def _has_to_replay(self) -> bool:
+        """Whether anything was spooled meanwhile; once not, a thread is started for what is spooled next."""
+        with self._lock:
+            due, self._to_replay = self._to_replay, False
+            if not due:
+                self._replayer = None
+            return due

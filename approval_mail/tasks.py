@@ -32,8 +32,13 @@ class DescribedTask(Task):  # type: ignore[misc]  # Celery has no types
     Request = "approval_mail.request:DescribedRequest"
 
     def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
-        """Describe the arguments in the message's headers as well, which Celery can publish as an event."""
+        """Describe the arguments in the message's headers as well, which Celery can publish as an event.
+
+        A countdown goes there too: DescribedRequest says why.
+        """
         options |= {"argsrepr": describe(self.name, args or (), kwargs or {}), "kwargsrepr": ""}
+        # A retry brings the headers, and so the countdown, of the try before it.
+        options["headers"] = {**(options.get("headers") or {}), "countdown": options.get("countdown")}
         return super().apply_async(args, kwargs, *more, **options)
 
 
@@ -67,7 +72,13 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
         )
         for claim in claims
     ]
-    chord(header)(conclude.s(started, batches))
+    try:
+        chord(header)(conclude.s(started, batches))
+    except Exception:  # Each broker's library raises its own.
+        # No message may have left, and their leases would run for long. One that did leave finds nothing to do.
+        for claim in claims:
+            services.store().release(claim.token, claim.event_ids, unbegun=True)
+        raise
     if services.store().watch():
         wake_gather(WakeUp(timing.LEASE + 1))
 

@@ -23,6 +23,8 @@ RETRY_AFTER = 5
 _MAX_FIELD = 200
 #: How fields of the store are called in requests.
 _FIELDS = {"user_id": "X-User-ID", "responder_id": "X-User-ID", "timeout": "timeout_seconds"}
+#: Those that are called the same; any other is one of ``extra``.
+_SAME = frozenset(("arguments", "email_to", "reason", "request_id", "seconds", "tool_name"))
 
 
 class Problem(HTTPException):
@@ -104,7 +106,8 @@ def _malformed(_request: Request, error: Any) -> JSONResponse:
 
 
 def _invalid_event(_request: Request, error: Any) -> JSONResponse:
-    return invalid(_FIELDS.get(error.field, error.field), clean(str(error))).response()
+    field = error.field if error.field in _SAME else _FIELDS.get(error.field, "extra")
+    return invalid(field, clean(str(error))).response()
 
 
 def _unknown(_request: Request, _error: Any) -> JSONResponse:

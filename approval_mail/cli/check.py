@@ -18,10 +18,11 @@ import tenacity
 
 from approval_mail import services
 from approval_mail.celery import consumers
-from approval_mail.cli.output import as_json_option, plural, row
+from approval_mail.cli.output import as_json_option, local, plural, row
 from approval_mail.cli.sample import example_links, sample
-from approval_mail.errors import ApprovalMailError, ChannelTrouble, InvalidSettings
+from approval_mail.errors import ApprovalMailError, ChannelTrouble, InvalidSettings, SpoolUnavailable
 from approval_mail.events import EVENT_TYPES
+from approval_mail.spool_room import MAX_FILES
 from approval_mail.store import StoreError
 
 #: Where the details of a line begin.
@@ -76,8 +77,8 @@ def _ask(look: Callable[[], str]) -> tuple[bool, str, str]:
         return False, str(trouble), trouble.next_step
     except InvalidSettings as error:
         return False, "; ".join(error.problems), "mend these in the environment or in .env"
-    except ChannelTrouble as trouble:
-        return False, trouble.reason, trouble.next_step
+    except SpoolUnavailable as error:
+        return False, str(error), error.next_step
     except StoreError as error:
         return False, f"Redis cannot be used ({error})", "check REDIS_URL and that the server is running"
 
@@ -119,6 +120,19 @@ def _where_from(sources: Mapping[str, str]) -> str:
     return "; ".join(f"from {folder}: {', '.join(found)}" for folder, found in names.items())
 
 
+def _spool() -> str:
+    spool = services.spool()
+    spool.probe()
+    if spool.is_open_to_all():
+        raise _Trouble(
+            f"every user of this host may put events into {spool.folder}, to be mailed", f"chmod 700 {spool.folder}"
+        )
+    found = spool.room.stock()
+    waiting = f"{plural(found.waiting, 'event')} waiting" if found.waiting else "nothing waits"
+    bad = f"; {plural(found.bad, 'file')} set aside as .bad" if found.bad else ""
+    return f"{spool.folder} has room for {MAX_FILES - found.files:,} events; {waiting}{bad}"
+
+
 def _redis() -> str:
     found = services.operator_store().server()
     if found["maxmemory"] and found["maxmemory_policy"] != "noeviction":
@@ -148,21 +162,31 @@ def _beat() -> str:
 def _smtp() -> str:
     settings = services.settings()
     mailer = services.mailer()
-    with mailer.session() as session:
-        refusals = session.probe(settings.email_to)
+    try:
+        with mailer.session() as session:
+            refusals = session.probe(settings.email_to)
+    except ChannelTrouble as trouble:
+        raise _Trouble(f"{trouble.reason}{_held(trouble.reason)}", trouble.next_step) from trouble
     mailer.close()
     if refusals:
         said = "; ".join(f"{address}: {reply}" for address, reply in refusals.items())
-        raise _Trouble(f"{mailer.channel} would not take a mail: {said}", "mend EMAIL_FROM, EMAIL_TO or the server")
+        raise _Trouble(
+            f"{mailer.channel} would not take a mail: {said}{_held()}", "mend EMAIL_FROM, EMAIL_TO or the server"
+        )
     return f"{mailer.channel} would take mails for {plural(len(settings.email_to), 'recipient')}{_held()}"
 
 
-def _held() -> str:
+def _held(said: str = "") -> str:
+    """Since when the workers hold the channel, and why unless it is ``said``; empty if they do not."""
     try:
-        since = services.operator_store().count().held_since
+        counts = services.operator_store().count()
     except StoreError:
         return ""  # The line of Redis says so.
-    return f"; held since {since:%H:%M:%S} UTC, probed within a minute" if since else ""
+    if counts.held_since is None:
+        return ""
+    why = f" ({counts.held_reason})" if counts.held_reason != said else ""
+    again = "they probe it within a minute; if settings were changed, restart them"
+    return f"; workers hold the channel since {local(counts.held_since)}{why}: {again}"
 
 
 #: Checks that say nothing of their own subject while Redis is out of reach.
@@ -170,6 +194,7 @@ _ASKED_THROUGH_REDIS = frozenset(("worker", "beat"))
 _CHECKS: dict[str, Callable[[], str]] = {
     "settings": _settings,
     "templates": _templates,
+    "spool": _spool,
     "redis": _redis,
     "worker": _worker,
     "beat": _beat,

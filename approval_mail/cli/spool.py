@@ -48,7 +48,9 @@ def replay(as_json: bool) -> None:
     waiting = len(services.spool().paths())
     if waiting and not as_json:
         click.echo(f"Replaying {plural(waiting, 'event')} from {services.spool().folder} ...", err=True)
-    replayed = services.recorder(wake_gather).replay()
+    replayed = 0
+    while some := services.recorder(wake_gather).replay():
+        replayed += some
     left = len(services.spool().paths())
     if replayed:
         wake_gather()

@@ -11,6 +11,7 @@ import click
 from approval_mail import services
 from approval_mail.celery import consumers
 from approval_mail.cli.output import as_json_option, local
+from approval_mail.errors import SpoolUnavailable
 
 
 @click.command("status")
@@ -41,7 +42,17 @@ def _status() -> dict[str, Any]:
             "held_since": counts.held_since.isoformat(timespec="seconds") if counts.held_since else None,
             "reason": counts.held_reason,
         },
+        "spool": _spool(),
     }
+
+
+def _spool() -> dict[str, str | None]:
+    spool = services.spool()
+    try:
+        spool.probe()
+    except SpoolUnavailable as error:
+        return {"folder": str(spool.folder), "fault": f"{error}; {error.next_step}"}
+    return {"folder": str(spool.folder), "fault": None}
 
 
 #: What to do about a count that is not zero.
@@ -54,6 +65,7 @@ _HINTS = {
 
 def _page(found: dict[str, Any]) -> str:
     channel, oldest, beat = found["channel"], found["oldest_pending_seconds"], found["beat_seconds_ago"]
+    spool = found["spool"]
     rows = [
         ("notifications", "enabled" if found["enabled"] else "disabled: hooks record nothing"),
         *(
@@ -64,6 +76,7 @@ def _page(found: dict[str, Any]) -> str:
         ("beat", f"{beat:.1f} s ago" if beat is not None else "never seen"),
         ("workers", str(found["workers"])),
         ("channel", _channel(channel["held_since"], channel["reason"])),
+        ("spool", spool["fault"] or f"{spool['folder']} has room"),
     ]
     return "\n".join(f"{name:<15} {value}".rstrip() for name, value in rows)
 

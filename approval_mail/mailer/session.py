@@ -42,11 +42,14 @@ class Mailer:
         """A connection kept from before that still answers, or a new one; raises ChannelTrouble."""
         while self._idle:
             connection = self._idle.pop()
-            fresh = not connection.used_up and self._clock() - connection.idle_since < _FRESH
-            if fresh and connection.answers():
+            fresh = self._clock() - connection.idle_since < _FRESH
+            if fresh and connection.used_up:
+                connection.leave()
+            elif fresh and connection.answers():
                 connection.before_step = before_step
                 return connection
-            connection.abandon()
+            else:
+                connection.abandon()
         connection = Connection(self.channel, before_step)
         try:
             connection.establish()

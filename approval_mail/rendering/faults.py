@@ -6,15 +6,18 @@ import traceback
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
-#: What comes out of a faulty template. Not Exception: Celery's time limit, an Exception, has to pass.
+#: What comes out of a faulty template. Not Exception: Celery's time limit, an Exception, has to pass. A MemoryError
+#: that reached Celery would end the whole worker.
 TEMPLATE_FAULTS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
     LookupError,
+    MemoryError,
     NameError,
     OSError,
     RuntimeError,
+    SyntaxError,
     TemplateError,
     TypeError,
     ValueError,
@@ -28,6 +31,9 @@ def describe(error: BaseException) -> str:
         what = f"{what}: {error.message}"
     if isinstance(error, TemplateSyntaxError):
         return f"{error.filename}:{error.lineno}: {what}"
+    if isinstance(error, SyntaxError):
+        # Python's own, of what Jinja made of the template: the line is none of the template's.
+        return f"{error.filename}: {what}: {error.msg}"
     if isinstance(error, OSError) and not isinstance(error, TemplateError):
         return f"{error.filename}: {what}: {error.strerror}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.endswith(".py")]

@@ -10,6 +10,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from approval_mail.bounded import BoundedConnection, BoundedSSLConnection
+from approval_mail.parsers import split_tls
 
 #: What redis-py raises when a command cannot be done: out of reach, refused, out of memory, read-only.
 StoreError = redis.RedisError
@@ -17,8 +18,9 @@ StoreError = redis.RedisError
 
 def url_fault(url: str) -> str | None:
     """What redis-py would say of this URL at the first use, None if nothing; nothing is connected."""
+    bare, tls = split_tls(url)
     try:
-        redis.ConnectionPool.from_url(url).make_connection()
+        redis.ConnectionPool.from_url(bare, **tls).make_connection()
     except (ValueError, TypeError, AttributeError) as error:
         return str(error)
     return None
@@ -57,12 +59,14 @@ _ACROSS_A_RESTART = Retry(
 
 
 def _client(url: str, *, timeout: float, retry: Retry, **more: Any) -> redis.Redis:
+    bare, tls = split_tls(url)
     return redis.Redis.from_url(
-        url,
+        bare,
         decode_responses=True,
         encoding_errors="replace",  # A damaged record is buried; what raised would show it to everyone.
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         retry=copy.deepcopy(retry),  # It keeps the state of its back-off.
+        **tls,
         **more,
     )

@@ -55,7 +55,8 @@ class EventStore:
     P sent, dead, suppressed   zset    finished event_id by when; entries older than ``history`` are removed
     P buried                   zset    event_id with at least one dead mail by when; likewise
     P parked                   set     event_id deferred only because the channel is held; until it works
-    P channel                  hash    since, reason, next_step, failures, probe, probing; only while held
+    P channel                  hash    since, reason, next_step, kind, failures, probe, probing (1, then the token of
+                                       the claim that probes); only while held
     P tally:<token>            hash    mails by what became of them in one claim; 1 h
     P wake                     string  due time of the outstanding wake-up; its wait and 5 s
     P watch                    string  a wake-up for the end of a lease is on its way; one lease
@@ -143,7 +144,7 @@ class EventStore:
 
     def watch(self) -> bool:
         """Tell whether a wake-up is to be sent for when the leases now given have run out; once a lease."""
-        return bool(self._client.set(f"{self._prefix}watch", "1", nx=True, px=_ms(timing.LEASE)))
+        return bool(self._run("watch", _ms(timing.LEASE)))
 
     def rescue(self, *, by_beat: bool = False, due: int = 0) -> Survey:
         """Start a gather: bring back what lost its lease and look at what there is to do.
@@ -187,12 +188,12 @@ class EventStore:
         """
         work, suppressed = [], {}
         for kind, event_id, *row in self._run(
-            "begin", token, attempt, _ms(timing.LEASE), self._lifetime, _MOOT_RULES, *event_ids
+            "begin", token, attempt, _ms(timing.LEASE), self._lifetime, _MOOT_RULES, _call(), *event_ids
         ):
             if kind == "suppressed":
                 suppressed[event_id] = row[0]
             else:
-                work.append(Work(event_id, row[0], int(row[1]), tuple(row[2:])))
+                work.append(Work(event_id, row[0], int(row[1]), moment(row[2]), tuple(row[3:])))
         return work, suppressed
 
     def settle(
@@ -224,6 +225,7 @@ class EventStore:
             *(upcoming or ("", "")),
             _ms(timing.URGENT_PATIENCE),
             _MOOT_TYPES,
+            _call(),
         )
         return state, answer
 
@@ -259,19 +261,29 @@ class EventStore:
         """Make every open mail of a claimed event suppressed; answers how many."""
         return int(self._run("close", token, event_id, "suppressed", "", reason, self._lifetime))
 
-    def release(self, token: str, event_ids: Sequence[str]) -> int:
-        """Give claimed events back unspent; answers how many."""
-        return int(self._run("release", token, *event_ids)) if event_ids else 0
+    def release(self, token: str, event_ids: Sequence[str], *, unbegun: bool = False) -> int:
+        """Give claimed events back unspent, or those alone of which no try has begun; answers how many."""
+        return int(self._run("release", token, _flag(unbegun), *event_ids)) if event_ids else 0
 
     def tally(self, token: str) -> dict[str, int]:
         """Count what became of a claim's mails; ``deferred`` counts events."""
         found = self._client.hgetall(f"{self._prefix}tally:{token}")
         return {word: int(found.get(word, 0)) for word in ("sent", "deferred", "dead", "suppressed")}
 
-    def hold(self, *, reason: str, next_step: str) -> tuple[float, bool]:
-        """Hold the channel; answers the seconds until the next probe, and whether this is news."""
-        wait, news = self._run("hold", reason, next_step, _ms(timing.HOLD_BACKOFF), _ms(timing.HOLD_BACKOFF_MAX))
+    def hold(self, *, reason: str, next_step: str, kind: str = "") -> tuple[float, bool]:
+        """Hold the channel; answers the seconds until the next probe, and whether this is news.
+
+        ``kind`` is the same for trouble that differs only in the server's words; by default it is the reason.
+        """
+        wait, news = self._run(
+            "hold", reason, next_step, _ms(timing.HOLD_BACKOFF), _ms(timing.HOLD_BACKOFF_MAX), kind or reason
+        )
         return wait / 1000, bool(news)
+
+    def wait_for_channel(self, token: str) -> tuple[float, str] | None:
+        """Seconds that a claim waits while the channel is held, and why it is; None if it may try the channel."""
+        wait, reason = self._run("wait", token)
+        return (wait / 1000, reason) if wait >= 0 else None
 
     def unhold(self) -> float | None:
         """Say that the channel works; answers for how many seconds it had been held, None if it was not."""
@@ -329,6 +341,11 @@ def _about(record: str, event_ids: Sequence[str]) -> str:
     except InvalidRecord:  # Whoever sends it buries it.
         first = "a damaged record"
     return descriptions.of_events(first, len(event_ids))
+
+
+def _call() -> str:
+    """A name for one call of a script, by which it is known when the client sends it once more."""
+    return secrets.token_hex(4)
 
 
 def _ms(seconds: float) -> int:

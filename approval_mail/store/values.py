@@ -64,6 +64,8 @@ class Work:
     record: str
     #: Deferrals behind it; 0: round one.
     rounds: int
+    #: When this try began, by the store's clock: a worker's may be off.
+    begun_at: datetime
     recipients: tuple[str, ...]
 
 

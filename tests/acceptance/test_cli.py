@@ -66,7 +66,7 @@ def test_without_redis_one_sentence_and_exit_code_1(run: Run) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_status_has_the_contracts_shape(run: Run, start: Start) -> None:
+def test_status_has_the_contracts_shape(run: Run, start: Start, settings: dict[str, str]) -> None:
     assert json.loads(run("status", "--json").stdout) == {
         "enabled": True,
         "pending": 0,
@@ -81,6 +81,7 @@ def test_status_has_the_contracts_shape(run: Run, start: Start) -> None:
         "beat_seconds_ago": None,
         "workers": 0,
         "channel": {"held_since": None, "reason": None},
+        "spool": {"folder": settings["NOTIFICATION_SPOOL_DIR"], "fault": None},
     }
     start("worker").ready()
     start("beat")
@@ -92,6 +93,7 @@ def test_status_has_the_contracts_shape(run: Run, start: Start) -> None:
     page = run("status").stdout
     assert "workers         1" in page
     assert "channel         open" in page
+    assert f"spool           {settings['NOTIFICATION_SPOOL_DIR']} has room" in page
 
 
 def test_dead_mails_are_listed_shown_retried_and_discarded(run: Run, start: Start, smtp: SMTPServer) -> None:
@@ -190,7 +192,7 @@ def check(run: Run, *arguments: str, **changes: str) -> tuple[int, dict[str, dic
 def test_check_names_each_trouble_with_the_next_step(run: Run, smtp: SMTPServer) -> None:
     code, lines = check(run)
     assert code == 1
-    assert list(lines) == ["settings", "templates", "redis", "worker", "beat", "smtp"]
+    assert list(lines) == ["settings", "templates", "spool", "redis", "worker", "beat", "smtp"]
     assert all(set(line) == {"name", "ok", "seconds", "detail", "next_step"} for line in lines.values())
     assert {name for name, line in lines.items() if not line["ok"]} == {"worker", "beat"}
     assert "celery -A approval_mail worker" in str(lines["worker"]["next_step"])
@@ -199,13 +201,13 @@ def test_check_names_each_trouble_with_the_next_step(run: Run, smtp: SMTPServer)
 
     smtp.stop()
     _, lines = check(run, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
-    assert {name for name, line in lines.items() if line["ok"]} == {"settings", "templates"}
+    assert {name for name, line in lines.items() if line["ok"]} == {"settings", "templates", "spool"}
 
     assert lines["worker"]["next_step"] == "mend Redis first"
     assert "Connection refused" in str(lines["smtp"]["detail"])
 
     code, lines = check(run, NOTIFICATION_ENABLED="false")
-    assert (code, len(lines), lines["settings"]["ok"]) == (1, 6, False)
+    assert (code, len(lines), lines["settings"]["ok"]) == (1, 7, False)
 
     code, lines = check(run, SMTP_PORT="x")
     assert (code, list(lines)) == (2, ["settings"])

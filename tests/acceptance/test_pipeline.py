@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import collections
 import re
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -85,64 +83,6 @@ def test_workers_drain_what_was_recorded_while_notifications_are_switched_off(
     emit([("approval_approved", "r1")])
     start("worker", NOTIFICATION_ENABLED="false").ready()
     wait_for(lambda: status() == {"sent": 1})
-
-
-def test_a_greylisted_mail_is_sent_by_a_quick_retry(start: Start, emit: Emit, smtp: SMTPServer, status: Status) -> None:
-    smtp.on("rcpt", "451 greylisted", times=1)
-    worker = start("worker").ready()
-    emit([("approval_requested", "r1")])
-    wait_for(lambda: status() == {"sent": 1})
-    assert len(smtp.mails) == 1
-    first, second = (command for command in smtp.commands if command.startswith("rcpt"))
-    assert first == second
-    worker.wait_for_line("Batches done: 1 batches, 1 sent, 0 deferred")
-
-
-def test_a_killed_worker_group_loses_nothing_and_doubles_at_most_what_was_in_flight(
-    start: Start, emit: Emit, smtp: SMTPServer, status: Status, client: redis.Redis, tmp_path: Path
-) -> None:
-    """kill -9 of the whole group in the middle of 300 events, then a new worker."""
-    smtp.journal = tmp_path / "journal"
-    smtp.slowness = 0.01
-    killed = start("worker", "--concurrency=2").ready()
-    events = [("approval_approved", f"r{n}") for n in range(300)]
-    assert set(emit(events)) == {"accepted"}
-    wait_for(lambda: len(smtp.mails) >= 60)
-    killed.kill()
-    at_kill = len(smtp.mails)
-    assert at_kill < 300
-    assert status()["claimed"] > 0
-
-    let_leases_run_out(client)
-    start("worker", "--concurrency=2").ready()
-    start("beat")
-    wait_for(lambda: status() == {"sent": 300}, seconds=60)
-
-    copies = collections.Counter((tmp_path / "journal").read_text().splitlines())
-    assert len(copies) == 300
-    doubled = sum(count - 1 for count in copies.values())
-    print(f"300 events: 300 sent, {at_kill} before the kill, 0 lost, {doubled} sent twice")
-    assert doubled <= 2, "at most one mail in flight for each of the two processes"
-    assert len({mail.message_id for mail in smtp.mails}) == 300
-
-
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_retry_that_waits_survives_the_end_of_its_worker(
-    start: Start, emit: Emit, smtp: SMTPServer, status: Status, client: redis.Redis, how: signal.Signals
-) -> None:
-    smtp.on("rcpt", "451 greylisted", times=1)
-    worker = start("worker").ready()
-    emit([("approval_requested", "r1")])
-    worker.wait_for_line("Not accepted ApprovalEvent(approval_requested, r1)")
-    if how is signal.SIGTERM:
-        assert worker.stop() == 0
-    else:
-        worker.kill()
-        let_leases_run_out(client)
-    start("worker").ready()
-    start("beat")
-    wait_for(lambda: status() == {"sent": 1}, seconds=20)
-    assert len(smtp.mails) == 1
 
 
 @pytest.fixture

@@ -11,11 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from celery import Task
+
+from approval_mail import timing
 from approval_mail.mailer.transaction import Connection
 from approval_mail.mailer.wire import Wire
 from approval_mail.store import EventStore
 
-PHASES = ("before claim", "after claim", "mid-DATA", "after the dot", "after 250 before the record")
+PHASES = (
+    "before claim",
+    "after claim",
+    "mid-DATA",
+    "after the dot",
+    "after 250 before the record",
+    "before its retry",
+    "before its last retry",
+)
 
 
 def die_once() -> None:
@@ -77,12 +88,19 @@ def _is_an_acceptance(*_: Any, settled: Any = None, **__: Any) -> bool:
     return bool(settled) and settled[2].state == "sent"
 
 
+def _is_the_last(task: Task, *_: Any, **__: Any) -> bool:
+    return bool(task.request.retries == timing.QUICK_RETRIES - 1)
+
+
 _PLANT: dict[str, Callable[[], None]] = {
     "before claim": lambda: before(EventStore, "claim"),
     "after claim": lambda: after(EventStore, "claim"),
     "mid-DATA": _within_the_content,
     "after the dot": _after_the_dot,
     "after 250 before the record": lambda: before(EventStore, "settle", _is_an_acceptance),
+    # The lease has been extended over the countdown by then, and nothing will come back from it.
+    "before its retry": lambda: before(Task, "retry"),
+    "before its last retry": lambda: before(Task, "retry", _is_the_last),
 }
 
 if os.environ.get("FAILPOINT"):

@@ -12,6 +12,7 @@ FAULTS = (
     "store out of memory",
     "failover",
     "reply to a hook's write lost",
+    "RabbitMQ as broker, it and workers killed -9",
     "task redelivered while its first copy runs",
     "two beats, no beat, beat restarted",
     "worker's clock an hour off",

@@ -63,7 +63,8 @@ PLANTS = (
             Edit(
                 _DELIVERY,
                 "        if settled:\n",
-                "        for one in late:\n            self._store.settle(claim.token, settled=one)\n        if settled:\n",
+                "        for one in late:\n            self._store.settle(claim.token, settled=one)\n"
+                "        if settled:\n",
             ),
         ),
     ),

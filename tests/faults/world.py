@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -36,7 +37,8 @@ class World:
         #: `make faults`: many events, and leases run out by themselves; else few, and the test turns the clock.
         self.thorough = thorough
         (folder / "redis").mkdir()
-        self.redis = RedisServer(folder / "redis").start()
+        # By default a kill -9 can lose what was acknowledged while a file was being synced.
+        self.redis = RedisServer(folder / "redis", "--appendfsync", "always").start()
         self.smtp = SMTPServer(journal=folder / "journal").start()
         self.receipts_file = folder / "receipts"
         self.spool = Spool(folder / "spool")
@@ -82,6 +84,13 @@ class World:
     def beat(self, **changes: str) -> Program:
         return self.celery("beat", **changes)
 
+    def start(self, *arguments: str) -> Program:
+        """Start ``approval-mail ...``, which keeps running."""
+        command = (sys.executable, "-c", "from approval_mail.cli import main; main()", *arguments)
+        program = Program(*command, folder=self.folder, settings=self.settings, name=arguments[0])
+        self._programs.append(program)
+        return program
+
     def host(
         self,
         count: int,
@@ -115,6 +124,18 @@ class World:
         assert program.process.wait(60) == 0, program.output()
         return program
 
+    def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run ``approval-mail ...`` to its end, with what it said."""
+        return subprocess.run(
+            [sys.executable, "-c", "from approval_mail.cli import main; main()", *arguments],
+            cwd=self.folder,
+            env=self.settings,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
     # --- what is known
 
     @property
@@ -139,6 +160,11 @@ class World:
         return {name: getattr(found, name) for name in names if getattr(found, name)}
 
     # --- faults
+
+    def hurry_beat(self) -> None:
+        """In the quick run, let beat gather every second in place of five; for programs that start later."""
+        if not self.thorough:
+            self.settings["NOTIFICATION_BATCH_TIMEOUT"] = "1"
 
     def leases_run_out(self) -> None:
         """Let 45 seconds pass for what a killed worker held: really, or by turning the store's entries back."""

@@ -79,7 +79,7 @@ def test_an_unknown_outcome_and_a_replay_from_the_spool_are_told(store: EventSto
     send(store, claim(store), UNKNOWN)
     first, _, last = rows(store)
     assert first[2] == "replayed from the spool"
-    assert last == ("claimed", "op@example.com", "no reply", None, 1)
+    assert last == ("claimed", "op@example.com", "outcome unknown: no reply", None, 1)
 
 
 def test_what_an_operator_did_to_a_dead_mail_is_told(store: EventStore) -> None:

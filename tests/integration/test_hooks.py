@@ -28,6 +28,7 @@ from approval_mail.settings import Settings
 from approval_mail.store import EventStore
 from tests.rig.proxy import Proxy
 from tests.rig.redis_server import RedisServer, free_port
+from tests.rig.resp_peer import FORBIDDEN, FULL, LOADING, LOCKED, NO_REDIS, REPLICA, SILENCE, RespPeer
 from tests.rig.waiting import wait_for
 
 #: Seconds. The promise: a hook returns within this whatever Redis does.
@@ -184,14 +185,20 @@ def test_a_redis_that_never_answers_is_bounded(configure: Configure) -> None:
         path.unlink()
 
 
-def test_a_broker_that_never_answers_is_bounded(configure: Configure, redis_server: RedisServer) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        configure(celery_broker_url=f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
-        request("warm-up")
-        with redis_server.client as client:
+def test_a_broker_that_never_answers_is_not_waited_for_by_each_call(
+    configure: Configure, redis_server: RedisServer
+) -> None:
+    took = []
+    with RespPeer(SILENCE) as peer, redis_server.client as client:
+        configure(celery_broker_url=peer.redis_url)
+        for n in range(5):
+            # Each call has reason to wake gather.
             client.delete("approval_mail:{store}:wake", "approval_mail:{store}:window")
-        assert timed(request) is Receipt.ACCEPTED
-    assert pending(redis_server) == 2
+            started = time.perf_counter()
+            assert timed(lambda n=n: request(f"r{n}")) is Receipt.ACCEPTED  # type: ignore[misc]
+            took.append(time.perf_counter() - started)
+    assert sum(seconds > 0.15 for seconds in took) < 3, took
+    assert pending(redis_server) == 5
 
 
 def test_a_broker_that_refuses_does_not_fail_the_hook(
@@ -199,39 +206,17 @@ def test_a_broker_that_refuses_does_not_fail_the_hook(
 ) -> None:
     configure(celery_broker_url=f"redis://127.0.0.1:{free_port()}/0")
     assert timed(request) is Receipt.ACCEPTED
-    assert "Gather could not be woken" in caplog.text
+    assert "The broker cannot be used" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"-LOADING Redis is loading the dataset in memory\r\n",
-        b"-WRONGPASS invalid username-password pair or user is disabled.\r\n",
-        b"-OOM command not allowed when used memory > 'maxmemory'.\r\n",
-        b"-READONLY You can't write against a read only replica.\r\n",
-        b"-NOPERM this user has no permissions to run the 'evalsha' command\r\n",
-        b"HTTP/1.1 400 Bad Request\r\n\r\n",
-    ],
-)
+@pytest.mark.parametrize("answer", [LOADING, LOCKED, FULL, REPLICA, FORBIDDEN, NO_REDIS, SILENCE])
 def test_whatever_redis_answers_the_event_is_kept(configure: Configure, answer: bytes) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def talk() -> None:
-            while True:
-                try:
-                    peer, _ = listener.accept()
-                except OSError:
-                    return
-                with peer:
-                    while peer.recv(4096):
-                        peer.sendall(answer)
-
-        threading.Thread(target=talk, daemon=True).start()
-        configure(redis_url=f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
+    with RespPeer(answer) as peer:
+        configure(redis_url=peer.redis_url)
         assert timed(request) is Receipt.SPOOLED
+        assert peer.commands
         for path in services.spool().paths():
             path.unlink()
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_full_redis_spools_and_takes_the_events_when_it_has_room(
@@ -372,6 +357,7 @@ def test_steps_that_are_each_slow_are_bounded_together(
         for n in range(3):
             assert timed(lambda n=n: request(f"r{n}")) in (Receipt.ACCEPTED, Receipt.SPOOLED)  # type: ignore[misc]
         wait_for(lambda: pending(redis_server) == 4)
+        wait_for(lambda: services.spool().paths() == [])
         services.configure(None)
 
 

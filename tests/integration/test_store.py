@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -10,7 +11,17 @@ import pytest
 import redis
 
 from approval_mail.events import ApprovalEvent
-from approval_mail.store import MAX_OPEN_TRIES, Claim, EventStore, Verdict, WakeUp
+from approval_mail.store import (
+    MAX_OPEN_TRIES,
+    Claim,
+    EventStore,
+    StoreError,
+    Verdict,
+    WakeUp,
+    hook_client,
+    worker_client,
+)
+from tests.rig.proxy import Proxy
 from tests.rig.redis_server import RedisServer
 from tests.rig.waiting import wait_for
 
@@ -234,6 +245,33 @@ def test_tries_of_unknown_outcome_are_bounded(store: EventStore, client: redis.R
     assert mail.attempts == MAX_OPEN_TRIES
 
 
+def test_a_try_counts_once_however_often_its_client_has_to_ask(redis_server: RedisServer, store: EventStore) -> None:
+    """A worker waits out a frozen store by sending the same call again and again; each may have been done."""
+    record(store, event())
+    held = claim(store)
+    unheard = 0
+
+    def is_heard(request: bytes, reply: bytes) -> bool:
+        nonlocal unheard
+        if not unheard or b"EVALSHA" not in request or b"NOSCRIPT" in reply:
+            return True
+        unheard -= 1
+        return False
+
+    with Proxy(redis_server.port, is_heard) as proxy, worker_client(proxy.redis_url) as client:
+        far = EventStore(client)
+        unheard = 1
+        [work], _ = far.begin(held.token, held.event_ids, attempt=0)
+        mail = (work.event_id, "op@example.com")
+        unheard = MAX_OPEN_TRIES
+        assert far.settle(held.token, upcoming=mail) == ("", "go")
+        unheard = 1
+        assert far.settle(held.token, settled=(*mail, REFUSED)) == ("dead", "")
+        assert unheard == 0
+    assert [dead.attempts for dead in store.history.dead()] == [1]
+    assert [change.state for change in store.history.trace("r1")] == ["pending", "claimed", "dead"]
+
+
 def test_known_failures_do_not_count_as_unknown(store: EventStore, client: redis.Redis) -> None:
     record(store, event())
     for _ in range(2 * MAX_OPEN_TRIES):
@@ -325,6 +363,60 @@ def test_released_events_are_due_at_once_and_not_late(store: EventStore) -> None
     assert len(store.begin(held.token, held.event_ids, attempt=0)[0]) == 1
 
 
+def test_of_claims_whose_messages_did_not_leave_those_that_have_begun_are_kept(store: EventStore) -> None:
+    for n in range(2):
+        record(store, event(f"r{n}"))
+    begun, unbegun = store.claim(groups=2, size=1, recipients=["op@example.com"])
+    store.begin(begun.token, begun.event_ids, attempt=0)
+    assert store.release(begun.token, begun.event_ids, unbegun=True) == 0
+    assert store.release(unbegun.token, unbegun.event_ids, unbegun=True) == 1
+    assert store.begin(unbegun.token, unbegun.event_ids, attempt=0) == ([], {}), "a message that did leave does nothing"
+    assert states(store) == {"pending": 1, "claimed": 1}
+
+
+@pytest.fixture
+def fill(redis_server: RedisServer) -> Iterator[Callable[[], object]]:
+    """Leave the server without memory until the test ends."""
+    with redis_server.client as client:
+        yield lambda: client.config_set("maxmemory", 1)
+        client.config_set("maxmemory", 0)
+
+
+def test_a_full_store_takes_nothing_on_and_leads_all_that_it_has_to_an_end(
+    store: EventStore, redis_server: RedisServer, fill: Callable[[], object]
+) -> None:
+    """Else an accepted mail could not be put on record, and would be sent again."""
+    for n in range(6):
+        record(store, event(f"r{n}"))
+    fill()
+    with hook_client(redis_server.url) as impatient, pytest.raises(StoreError, match="maxmemory"):
+        record(EventStore(impatient), event("another"))
+    store.wake(batch_size=10, batch_timeout=5)
+    assert store.rescue(by_beat=True).due == 6
+    sent, refused, later, given, buried, moot = store.claim(groups=6, size=1, recipients=["op@example.com"])
+    assert store.watch()
+    assert send(store, sent, SENT) == ["sent"]
+    assert send(store, refused, REFUSED) == ["dead"]
+    assert send(store, later, BUSY) == [""]
+    assert store.renew(later.token, later.event_ids) == 1
+    assert store.defer(later.token, dict.fromkeys(later.event_ids, 30), reason="451") == (1, 0)
+    assert store.release(given.token, given.event_ids) == 1
+    assert store.bury(buried.token, buried.event_ids[0], phase="record", reason="damaged") == 1
+    assert store.suppress(moot.token, moot.event_ids[0], reason="no matter") == 1
+    assert store.hold(reason="no login", next_step="mend it")[1]
+    assert store.postpone() == 1
+    assert store.unhold() is not None
+    assert states(store) == {"pending": 1, "deferred": 1, "sent": 1, "dead": 2, "suppressed": 1}
+
+
+def test_a_replica_refuses_a_script_with_its_own_word(own_redis: RedisServer) -> None:
+    """Redis 6.2 wraps what a script raises; workers try again for READONLY alone."""
+    with own_redis.client as client, hook_client(own_redis.url) as impatient:
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(redis.ReadOnlyError):
+            EventStore(impatient).rescue()
+
+
 def test_a_revived_event_resolves_its_recipients_again_and_skips_those_already_sent(store: EventStore) -> None:
     record(store, event())
     send(store, claim(store, ("a@example.com", "typo@example.com")), SENT, REFUSED)
@@ -388,6 +480,46 @@ def test_nothing_is_claimed_while_the_channel_is_held_but_one_probe(store: Event
         assert [store.rescue().channel for _ in range(2)] == ["probe", "held"]
         waits.append(store.hold(reason="535 no", next_step="mend it")[0])
     assert waits == [10, 20, 40, 60, 60]
+
+
+def test_a_gather_leaves_what_another_is_about_to_probe_the_channel_with(
+    store: EventStore, client: redis.Redis
+) -> None:
+    store.hold(reason="535 no", next_step="mend it")
+    client.hset("approval_mail:{store}:channel", "probe", 1)
+    record(store, event("r1"))
+    assert [store.rescue().channel for _ in range(2)] == ["probe", "held"]
+    assert store.postpone() == 0
+    probe = claim(store)
+    assert probe.event_ids == ("r1:approval_requested",)
+    record(store, event("r2"))
+    assert store.postpone() == 1, "the rest waits"
+    assert store.wait_for_channel(probe.token) is None
+
+
+def test_only_the_probe_may_try_a_held_channel(store: EventStore, client: redis.Redis) -> None:
+    record(store, event("r1"))
+    early = claim(store)
+    assert store.wait_for_channel(early.token) is None
+    store.hold(reason="535 no", next_step="mend it")
+    wait, reason = store.wait_for_channel(early.token) or (0, "")
+    assert 4 < wait <= 5
+    assert reason == "535 no"
+    record(store, event("r2"))
+    client.hset("approval_mail:{store}:channel", "probe", 1)
+    store.rescue()
+    probe = claim(store)
+    assert store.wait_for_channel(probe.token) is None
+    assert store.wait_for_channel(early.token)
+    store.unhold()
+    assert store.wait_for_channel(early.token) is None
+
+
+def test_trouble_in_other_words_of_the_servers_is_no_news(store: EventStore) -> None:
+    assert store.hold(reason="535 no (session 1)", next_step="mend it", kind="auth 535")[1]
+    assert not store.hold(reason="535 no (session 2)", next_step="mend it", kind="auth 535")[1]
+    assert store.hold(reason="550 tokens only", next_step="use a token", kind="auth 550")[1]
+    assert store.count().held_reason == "550 tokens only"
 
 
 def test_what_waited_for_the_channel_alone_is_due_when_it_works_again(store: EventStore) -> None:

@@ -42,7 +42,7 @@ class RedisServer:
 
     @property
     def client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url, decode_responses=True)
+        return redis.Redis.from_url(self.url, decode_responses=True, encoding_errors="replace")
 
     def start(self) -> RedisServer:
         binary = os.environ.get("APPROVAL_MAIL_TEST_REDIS") or str(get_binary_path())

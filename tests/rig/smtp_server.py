@@ -73,6 +73,8 @@ class SMTPServer:
     #: Every line that a client sent, data aside.
     commands: list[str] = field(default_factory=list)
     connections: int = 0
+    #: Each connection, as CONNECT, and each line of ``commands`` with when it came, by time.monotonic().
+    heard: list[tuple[float, str]] = field(default_factory=list)
     #: Seconds before each reply to a final dot.
     slowness: float = 0
     _rules: list[Rule] = field(default_factory=list)
@@ -140,6 +142,10 @@ class SMTPServer:
     def to(self, recipient: str) -> list[Mail]:
         return [mail for mail in self.mails if mail.recipient == recipient]
 
+    def moments(self, beginning: str) -> list[float]:
+        """When what begins like this was heard: a verb with what follows it, or CONNECT."""
+        return [at for at, what in self.heard if what.startswith(beginning)]
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
@@ -147,6 +153,7 @@ class SMTPServer:
             except OSError:
                 return
             self.connections += 1
+            self.heard.append((time.monotonic(), "CONNECT"))
             connection = Connection(self, sock, self.connections)
             self._open.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
@@ -208,6 +215,7 @@ class Connection:
         while line := self.file.readline():
             command = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
             self.server.commands.append(command)
+            self.server.heard.append((time.monotonic(), command))
             verb = command.split(" ")[0].upper()
             if verb == "EHLO":
                 self.answer("ehlo", self._features())

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,16 @@ from hypothesis import strategies as st
 
 from approval_mail.addresses import is_address, split_sender
 from approval_mail.errors import InvalidEvent, InvalidRecord
-from approval_mail.events import MAX_EVENT, ApprovalEvent
-from approval_mail.fields import MAX_NAME, MAX_TEXT
+from approval_mail.events import ApprovalEvent
+from approval_mail.fields import (
+    MAX_DEPTH,
+    MAX_EVENT,
+    MAX_INT_BITS,
+    MAX_NAME,
+    MAX_RECIPIENTS,
+    MAX_REQUEST_ID,
+    MAX_TEXT,
+)
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 SEOUL = timezone(timedelta(hours=9))
@@ -75,6 +85,42 @@ def test_an_unknown_type_is_answered_with_the_four_names() -> None:
         make("approval_asked")
 
 
+@pytest.mark.parametrize("value", [object(), {"x": 10**5000}, [b""]])
+def test_a_further_field_is_named_as_it_is_safe_to_read(value: object) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        make(**{"a\r\nBcc: \u202e\ud800" + "x" * 500: value})
+    assert caught.value.field.startswith("a Bcc: \ufffd\ufffdxxx")
+    assert f"field '{caught.value.field}' cannot be kept" in str(caught.value)
+    assert len(caught.value.field) <= MAX_NAME
+
+
+def test_a_zone_that_raises_is_named_as_a_fault_of_its_field() -> None:
+    class Broken(tzinfo):
+        def utcoffset(self, _: datetime | None) -> timedelta:
+            raise LookupError
+
+    with pytest.raises(InvalidEvent, match="'requested_at' is a datetime 2026-01-01 00:00:00; pass an aware"):
+        make(requested_at=datetime(2026, 1, 1, tzinfo=Broken()))
+
+
+@pytest.mark.parametrize("value", ["0", "1", -0.5, 10**400, "nan", "x", None, [], True])
+def test_a_reminder_needs_a_fraction(value: object) -> None:
+    with pytest.raises(InvalidEvent, match="'fraction'"):
+        make("approval_reminder", fraction=value)
+
+
+def test_what_could_not_fit_is_not_walked_through() -> None:
+    wide: Any = "x" * MAX_TEXT
+    for _ in range(MAX_DEPTH):
+        wide = [wide] * 10_000
+    started = time.perf_counter()
+    with pytest.raises(InvalidEvent, match=f"'arguments' cannot be kept: it is larger.*{MAX_EVENT:,} bytes"):
+        make(arguments=wide)
+    with pytest.raises(InvalidEvent, match="'email_to' has 500,000 addresses; the most is 50"):
+        make(email_to=[f"a{n}@example.com" for n in range(500_000)])
+    assert time.perf_counter() - started < 2
+
+
 def test_endless_nesting_is_refused() -> None:
     loop: dict[str, Any] = {}
     loop["again"] = loop
@@ -107,9 +153,108 @@ def test_long_texts_are_cut_and_say_how_much_is_missing() -> None:
     assert event.extra["arguments"]["content"].endswith("more)")
 
 
-def test_an_event_that_stays_too_large_is_refused_with_its_size() -> None:
-    with pytest.raises(InvalidEvent, match=f"the most is {MAX_EVENT:,}"):
-        make(arguments=["x" * 4000] * 20)
+def test_an_event_that_stays_too_large_is_refused_with_its_largest_field() -> None:
+    with pytest.raises(InvalidEvent, match=f"the most is {MAX_EVENT:,}") as caught:
+        make(note=["x" * 4000] * 6, arguments=["x" * 4000] * 12)
+    assert caught.value.field == "arguments"
+
+
+#: What the guides say of each limit, in each of their languages: the fields, the most, and what happens above it.
+LIMITS: dict[str, list[tuple[str, str, str]]] = {
+    "en": [
+        ("field", "the most", "above it"),
+        ("---", "---", "---"),
+        ("`request_id`", f"{MAX_REQUEST_ID:,} characters", "refused"),
+        ("`user_id`, `tool_name`, `responder_id`", f"{MAX_NAME:,} characters", "cut"),
+        ("`reason`", f"{MAX_TEXT:,} characters", "cut"),
+        ("`email_to`", f"{MAX_RECIPIENTS:,} addresses of 254 characters, 64 of them before the `@`", "refused"),
+        ("each text in `arguments` and in further fields", f"{MAX_TEXT:,} characters", "cut"),
+        ("each name in them, and of a further field", f"{MAX_NAME:,} characters", "cut"),
+        ("each integer in them", f"{MAX_INT_BITS:,} bits", "refused"),
+        ("lists and objects within each other", f"{MAX_DEPTH:,} levels", "refused"),
+        ("`requested_at`, `expires_at`", "from year 2 to year 9998", "refused"),
+        ("all fields together, after cutting", f"{MAX_EVENT:,} bytes of JSON", "refused"),
+    ],
+    "ko": [
+        ("필드", "상한", "넘으면"),
+        ("---", "---", "---"),
+        ("`request_id`", f"{MAX_REQUEST_ID:,}자", "거부"),
+        ("`user_id`, `tool_name`, `responder_id`", f"{MAX_NAME:,}자", "잘림"),
+        ("`reason`", f"{MAX_TEXT:,}자", "잘림"),
+        ("`email_to`", f"주소 {MAX_RECIPIENTS:,}개, 주소마다 254자, `@` 앞은 64자", "거부"),
+        ("`arguments`와 그 밖의 필드에 든 글 하나", f"{MAX_TEXT:,}자", "잘림"),
+        ("그 안의 이름과 그 밖의 필드 이름", f"{MAX_NAME:,}자", "잘림"),
+        ("그 안의 정수 하나", f"{MAX_INT_BITS:,}비트", "거부"),
+        ("목록과 객체의 중첩", f"{MAX_DEPTH:,}단계", "거부"),
+        ("`requested_at`, `expires_at`", "2년부터 9998년까지", "거부"),
+        ("자른 뒤의 모든 필드", f"JSON {MAX_EVENT:,}바이트", "거부"),
+    ],
+}
+
+
+@pytest.mark.parametrize("language", LIMITS)
+def test_the_guides_list_every_limit(language: str) -> None:
+    table = "\n".join(f"| {' | '.join(row)} |" for row in LIMITS[language])
+    guides = Path(__file__).parents[2].joinpath("docs").glob(f"*.{language}.md")
+    assert any(table in path.read_text("utf-8") for path in guides), table
+
+
+def nested(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("field", "most", "above"),
+    [
+        ("user_id", "가" * MAX_NAME, "가" * (MAX_NAME + 1)),
+        ("tool_name", "가" * MAX_NAME, "가" * (MAX_NAME + 1)),
+        ("responder_id", "가" * MAX_NAME, "가" * (MAX_NAME + 1)),
+        ("reason", "가" * MAX_TEXT, "가" * (MAX_TEXT + 1)),
+    ],
+)
+def test_what_is_longer_than_the_most_is_cut(field: str, most: str, above: str) -> None:
+    assert getattr(make(**{field: most}), field) == most
+    cut = getattr(make(**{field: above}), field)
+    assert len(cut) <= len(most)
+    assert cut.endswith("… (31 more)")
+
+
+def test_texts_and_names_in_further_fields_are_cut_likewise() -> None:
+    name, text = "n" * MAX_NAME, "가" * MAX_TEXT
+    assert make(**{name: {name: text}}).extra == {name: {name: text}}
+    cut_name, cut_text = f"{'n' * (MAX_NAME - 30)}… (31 more)", f"{'가' * (MAX_TEXT - 30)}… (31 more)"
+    assert make(**{f"{name}n": {f"{name}n": f"{text}가"}}).extra == {cut_name: {cut_name: cut_text}}
+
+
+@pytest.mark.parametrize(
+    ("field", "most", "above"),
+    [
+        ("request_id", "x" * MAX_REQUEST_ID, "x" * (MAX_REQUEST_ID + 1)),
+        ("email_to", [f"a{n}@b.example" for n in range(MAX_RECIPIENTS)], [f"a{n}@b.example" for n in range(51)]),
+        ("email_to", "a" * 64 + "@b.example", "a" * 65 + "@b.example"),
+        ("email_to", "a@" + "b" * 244 + ".example", "a@" + "b" * 245 + ".example"),
+        ("arguments", [2**MAX_INT_BITS - 1], [2**MAX_INT_BITS]),
+        ("arguments", nested(MAX_DEPTH), nested(MAX_DEPTH + 1)),
+        ("requested_at", "0002-01-01T00:00:00Z", "0001-12-31T23:59:59Z"),
+        ("expires_at", "9998-12-31T23:59:59Z", "9999-01-01T00:00:00Z"),
+    ],
+)
+def test_what_is_more_than_the_most_is_refused(field: str, most: object, above: object) -> None:
+    make(**{field: most})
+    with pytest.raises(InvalidEvent, match=f"'{field}'"):
+        make(**{field: above})
+
+
+def test_an_event_may_be_as_large_as_the_most() -> None:
+    room = MAX_EVENT - len(make(arguments=[]).to_json())
+    texts = ["x" * 4000] * (room // 4003)
+    last = "x" * (room - len(json.dumps(texts, separators=(",", ":"))) + 2 - 3)
+    assert len(make(arguments=[*texts, last]).to_json()) == MAX_EVENT
+    with pytest.raises(InvalidEvent, match=f"{MAX_EVENT + 1:,} bytes"):
+        make(arguments=[*texts, f"{last}x"])
 
 
 def test_recipients_are_split_and_told_once() -> None:
@@ -174,6 +319,11 @@ def test_a_corrupt_record_is_an_invalid_record(text: str) -> None:
         (".a@example.com", False),
         ("a@-example.com", False),
         ("a@example.com\n", False),
+        ("user%elsewhere.example@example.com", False),
+        ("elsewhere.example!user@example.com", False),
+        ("=?utf-8?q?a?=@example.com", False),
+        ("bounce+a=b.example@example.com", True),
+        ("o'hara#1@example.com", True),
         ("운영자@example.com", False),
         ("x" * 65 + "@example.com", False),
     ],

@@ -17,6 +17,8 @@ local over = tonumber(expires) <= now
 if over and status ~= 'expired' then return {'late', -1, 0} end
 if status == 'expired' and not over then return {'early', -1, 0} end
 
+local refusal = write_despite_full_memory()
+if refusal then return refusal end
 local wake = ARGV[2] ~= '' and record_event(2) or {'', -1, 0}
 redis.call('HSET', key, 'status', status, 'finisher', nonce, 'responder', responder, 'reason', reason, 'ended', now)
 redis.call('ZREM', prefix .. 'approvals:pending', id)

@@ -1,7 +1,9 @@
 -- Take due events under a lease, in groups that each get a token; freeze who receives them.
--- Keys: pending, urgent and claimed zsets, event:<id> hashes, trace:<id> lists.
+-- Keys: pending, urgent and claimed zsets, event:<id> hashes, trace:<id> lists, channel hash.
 -- ARGV: 2 lease, 3 groups, 4 events per group, 5 token, 6 default recipients, 7 history, 8 '1' for urgent ones alone
 -- Answers {{token, record of the first event, id, id, ...}, ...}
+local refusal = write_despite_full_memory()
+if refusal then return refusal end
 local groups, size = {}, tonumber(ARGV[4])
 local from = ARGV[8] == '1' and URGENT or PENDING
 local ids = redis.call('ZRANGEBYSCORE', from, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]) * size)
@@ -27,5 +29,9 @@ for _, id in ipairs(ids) do
     note(id, 'claimed')
     group[#group + 1] = id
   end
+end
+-- A gather that may probe the held channel claims one group, which is the probe.
+if groups[1] and redis.call('HGET', prefix .. 'channel', 'probing') == '1' then
+  redis.call('HSET', prefix .. 'channel', 'probing', groups[1][1])
 end
 return groups

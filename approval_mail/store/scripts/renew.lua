@@ -1,5 +1,7 @@
 -- Extend the lease of what a token still holds. Keys: claimed zset, event:<id> hashes.
 -- ARGV: 2 token, 3 lease, 4... event ids. Answers how many events the token still holds.
+local refusal = write_despite_full_memory()
+if refusal then return refusal end
 local kept = 0
 for i = 4, #ARGV do
   if redis.call('HGET', event_key(ARGV[i]), 'token') == ARGV[2] then

@@ -3,6 +3,8 @@
 -- ARGV: 2 '1' if beat called, 3 most events to bring back, 4 history, 5 how long a probe keeps others away,
 --       6 how long ago still counts as lately, 7 due time of the wake-up that started this gather or 0, 8 max age
 -- Answers {rescued, due, urgent ones among them, claimed, finished lately, 'open' | 'held' | 'probe'}
+local refusal = write_despite_full_memory()
+if refusal then return refusal end
 local wake = tonumber(redis.call('GET', prefix .. 'wake'))
 if wake and (wake <= now + SLACK or wake == tonumber(ARGV[7])) then redis.call('DEL', prefix .. 'wake') end
 if ARGV[2] == '1' then redis.call('SET', prefix .. 'beat', now) end

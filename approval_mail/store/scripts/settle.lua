@@ -3,16 +3,22 @@
 -- ARGV: 2 token, 3 history, 4 most open tries,
 --       5 id or '', 6 recipient, 7 verdict: sent | dead | failed | unknown | unspent, 8 code, 9 phase, 10 reason,
 --       11 next id or '', 12 next recipient, 13 how long an urgent event may wait for a free worker
---       14 JSON of {type: true} for the types of which a late mail is pointless
+--       14 JSON of {type: true} for the types of which a late mail is pointless, 15 name of this call
 -- Answers {final state of the settled event or '', 'go' | 'done' | 'moot: ...' | 'buried' | 'lost' | 'yield' | '' for
 -- the next mail}
+local refusal = write_despite_full_memory()
+if refusal then return refusal end
 local token, history = ARGV[2], ARGV[3]
 local function held(id) return redis.call('HGET', event_key(id), 'token') == token end
+-- A client that did not hear the answer calls again by the same name: nothing is counted twice.
+local call = ARGV[15]
 
 local state, id, recipient, verdict = '', ARGV[5], ARGV[6], ARGV[7]
 local mail = id ~= '' and load_mail(id, recipient)
+if mail and mail.k == call then
+  if mail.s ~= 'open' then state = settle_event(id, history) end
 -- A worker that lost its lease can settle nothing but an acceptance: that one is a fact.
-if mail and mail.s ~= 'sent' and (verdict == 'sent' or (held(id) and mail.s == 'open')) then
+elseif mail and mail.s ~= 'sent' and (verdict == 'sent' or (held(id) and mail.s == 'open')) then
   if verdict ~= 'unspent' then mail.c, mail.p, mail.r = ARGV[8], ARGV[9], ARGV[10] end
   if verdict ~= 'unknown' then mail.o = math.max(0, mail.o - 1) end
   if verdict == 'unspent' then mail.a = mail.a - 1 end
@@ -24,9 +30,13 @@ if mail and mail.s ~= 'sent' and (verdict == 'sent' or (held(id) and mail.s == '
     local decidable, request = unpack(redis.call('HMGET', event_key(id), 'decidable', 'request'))
     if decidable == '1' then note_told(request) end
   end
+  mail.k = call
   save_mail(id, recipient, mail)
   -- A try that failed leaves its event claimed, or deferred by what follows.
-  if verdict ~= 'unspent' then note_mail(id, recipient, mail, mail.s == 'open' and 'claimed' or mail.s) end
+  if verdict ~= 'unspent' then
+    local known = verdict == 'unknown' and 'outcome unknown: ' or ''
+    note(id, mail.s == 'open' and 'claimed' or mail.s, recipient, known .. mail.r, mail.c, mail.a)
+  end
   if mail.s ~= 'open' then state = settle_event(id, history) end
 end
 
@@ -44,6 +54,7 @@ if moot then
 end
 local upcoming = load_mail(next_id, next_recipient)
 if not upcoming or upcoming.s ~= 'open' then return {state, 'done'} end
+if upcoming.k == call then return {state, 'go'} end
 if upcoming.o >= tonumber(ARGV[4]) then
   upcoming.s = 'dead'
   upcoming.r = string.format('outcome unknown %d times; last: %s', upcoming.o, upcoming.r or 'the worker died')
@@ -53,6 +64,6 @@ if upcoming.o >= tonumber(ARGV[4]) then
   settle_event(next_id, history)
   return {state, 'buried'}
 end
-upcoming.o, upcoming.a = upcoming.o + 1, upcoming.a + 1
+upcoming.o, upcoming.a, upcoming.k = upcoming.o + 1, upcoming.a + 1, call
 save_mail(next_id, next_recipient, upcoming)
 return {state, 'go'}

@@ -2,6 +2,8 @@
 -- trace:<id> lists.
 -- ARGV: 2 most events to bring back in one call
 -- Answers {'1' if it was held, milliseconds that it was held, 1 if more are parked}
+local refusal = write_despite_full_memory()
+if refusal then return refusal end
 local since = tonumber(redis.call('HGET', prefix .. 'channel', 'since'))
 redis.call('DEL', prefix .. 'channel')
 for _, id in ipairs(redis.call('SPOP', prefix .. 'parked', tonumber(ARGV[2]))) do

@@ -4,6 +4,8 @@
 -- An urgent event that has waited and a full batch go at once, a part of a batch after the batch timeout; else the
 -- next due time or end of a lease counts.
 -- Answers {milliseconds until the wake-up or -1, its due time}
+local refusal = write_despite_full_memory()
+if refusal then return refusal end
 local wait
 local due = redis.call('ZCOUNT', PENDING, '-inf', now)
 if due >= tonumber(ARGV[4]) or redis.call('ZCOUNT', URGENT, '-inf', now - tonumber(ARGV[6])) > 0 then

@@ -1,0 +1,35 @@
+"""Trouble with a server, told once and not met again by each call. Pure."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+
+class Outage:
+    """Lasts from a first failure until the server works again. Threads may share it, forks may come at any time."""
+
+    def __init__(self, pause: float) -> None:
+        """``pause`` is how many seconds after a failure the server is best left alone."""
+        self._pause = pause
+        #: By time.monotonic().
+        self._paused_until = 0.0
+        #: Held while it lasts. Nobody ever waits for it: to take it is a test and a set in one step.
+        self._lasts = threading.Lock()
+
+    def is_paused(self) -> bool:
+        return time.monotonic() < self._paused_until
+
+    def goes_on(self) -> bool:
+        """Note a failure; answers whether it is the first, and so news."""
+        self._paused_until = time.monotonic() + self._pause
+        return self._lasts.acquire(blocking=False)
+
+    def ends(self) -> bool:
+        """Note that the server works; answers whether that is news."""
+        if self._lasts.locked():
+            with contextlib.suppress(RuntimeError):  # Another thread noted it first.
+                self._lasts.release()
+                return True
+        return False
