@@ -152,7 +152,7 @@ class Fields:
 
 
 def fraction(value: Any) -> str:
-    """A fraction between 0 and 1, a number or text, in its shortest form, ``0.5``; raises ValueError or OverflowError."""
+    """A fraction between 0 and 1 in its shortest form, ``0.5``; raises ValueError or OverflowError."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"{shown(value)} is no fraction")
     number = round(float(value), 4)

@@ -116,6 +116,8 @@ class Recorder:
         recorded = self._record(spooled.event, spooled.nonce, late=True)
         if recorded.new and not recorded.again:
             logger.info("Event enqueued: %s", spooled.event)
+        if recorded.wake_up:  # Before the file goes: a host that waits for that alone may end then.
+            self._wake(recorded.wake_up)
 
     def _keep(self, event: ApprovalEvent, nonce: str) -> Receipt:
         try:
@@ -195,7 +197,6 @@ class Recorder:
             time.sleep(_PAUSE)
             while patiently(self.replay):
                 self._find_redis()
-                self._wake(WakeUp(0))
 
     def _has_to_replay(self) -> bool:
         """Whether anything was spooled meanwhile; once not, a thread is started for what is spooled next."""

@@ -11,7 +11,6 @@ import pytest
 import redis
 
 from tests.acceptance.conftest import Start
-from tests.rig.leases import let_leases_run_out
 from tests.rig.programs import Program
 from tests.rig.redis_server import RedisServer
 from tests.rig.smtp_server import SMTPServer
@@ -89,25 +88,6 @@ def test_workers_drain_what_was_recorded_while_notifications_are_switched_off(
 def redis_server(own_redis: RedisServer) -> RedisServer:
     """These tests kill workers: each has a server, and so a queue, of its own."""
     return own_redis
-
-
-def test_a_worker_that_holds_a_countdown_survives_a_killed_redis(
-    start: Start, emit: Emit, smtp: SMTPServer, status: Status, redis_server: RedisServer
-) -> None:
-    smtp.on("rcpt", "451 greylisted", times=1)
-    worker = start("worker").ready()
-    emit([("approval_requested", "r1")])
-    worker.wait_for_line("Not accepted ApprovalEvent(approval_requested, r1)")
-    redis_server.kill()
-    worker.wait_for_line("Trying again in")
-    redis_server.start()
-    with redis_server.client as client:
-        let_leases_run_out(client)
-    emit([("approval_requested", "r2")])
-    start("beat")
-    wait_for(lambda: status() == {"sent": 2}, seconds=40)
-    assert worker.process.poll() is None
-    assert len({mail.message_id for mail in smtp.mails}) == 2
 
 
 def test_the_worker_and_beat_refuse_bad_settings_with_every_problem(start: Start) -> None:

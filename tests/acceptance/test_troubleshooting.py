@@ -7,6 +7,7 @@ anything.
 from __future__ import annotations
 
 import functools
+import os
 import socket
 import ssl
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from approval_mail.spool_room import MAX_BYTES
 from tests.conftest import environment
 from tests.rig.guide import pattern, read
 from tests.rig.leases import let_leases_run_out
@@ -151,6 +153,17 @@ def test_spooled(operator: Operator, nowhere: str) -> str:
 @explained("Event lost: ...: the spool ... cannot be written: ...; free the disk or set NOTIFICATION_SPOOL_DIR")
 def test_spool_cannot_be_written(operator: Operator, nowhere: str) -> str:
     printed = operator.run("emit", *EVENT, REDIS_URL=nowhere, NOTIFICATION_SPOOL_DIR="/dev/null/spool")
+    assert printed.endswith("refused\n")
+    return printed
+
+
+@explained("Event lost: ...: the spool ... is full: ...; mend Redis: ...")
+def test_spool_is_full(operator: Operator, nowhere: str) -> str:
+    large = Path(operator.settings["NOTIFICATION_SPOOL_DIR"]) / "core"
+    large.parent.mkdir(parents=True, exist_ok=True)
+    large.touch()
+    os.truncate(large, MAX_BYTES)
+    printed = operator.run("emit", *EVENT, REDIS_URL=nowhere)
     assert printed.endswith("refused\n")
     return printed
 

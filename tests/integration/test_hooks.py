@@ -231,24 +231,6 @@ def test_a_full_redis_spools_and_takes_the_events_when_it_has_room(
     wait_for(lambda: pending(redis_server) == 2)
 
 
-def test_a_write_whose_reply_was_lost_is_the_same_event_once(configure: Configure, redis_server: RedisServer) -> None:
-    dropped: list[bytes] = []
-
-    def drop_the_first(request_bytes: bytes, reply: bytes) -> bool:
-        if dropped or b"git_commit" not in request_bytes or b"NOSCRIPT" in reply:
-            return True
-        dropped.append(reply)
-        return False
-
-    with Proxy(redis_server.port, drop_the_first) as proxy:
-        configure(redis_url=proxy.redis_url, celery_broker_url=redis_server.url)
-        assert request() in (Receipt.ACCEPTED, Receipt.SPOOLED)
-        assert dropped
-        wait_for(lambda: services.spool().paths() == [])
-        assert pending(redis_server) == 1
-        services.configure(None)
-
-
 def test_a_stale_pooled_connection_is_no_reason_to_spool(configure: Configure, own_redis: RedisServer) -> None:
     configure(redis_url=own_redis.url)
     assert request("before") is Receipt.ACCEPTED
