@@ -31,6 +31,7 @@ def batches(world: World) -> dict[str, int]:
 
 
 @beats
+@pytest.mark.long
 def test_two_beats_put_each_event_into_one_batch(world: World) -> None:
     """Both gather at every moment, and two processes at once."""
     count = 300 if world.thorough else 60
@@ -46,6 +47,7 @@ def test_two_beats_put_each_event_into_one_batch(world: World) -> None:
 
 
 @beats
+@pytest.mark.long
 def test_without_a_beat_the_hooks_wake_ups_deliver_and_one_that_returns_catches_up(world: World) -> None:
     world.hurry_beat()
     worker = world.worker()

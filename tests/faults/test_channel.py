@@ -209,6 +209,7 @@ def test_nothing_is_said_to_a_server_that_cannot_be_trusted(world: World) -> Non
 
 
 @pytest.mark.fault("SMTP refused, 421, 451, greylisting")
+@pytest.mark.long
 def test_a_server_that_is_gone_and_then_too_busy_holds_the_channel(world: World) -> None:
     """It goes while it is spoken to, refuses at first, says 421 to the retry after 2 s, and is probed until it is well.
 

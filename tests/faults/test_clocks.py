@@ -124,6 +124,7 @@ def test_a_retry_is_handed_on_between_workers_whose_clocks_differ(world: World, 
 
 @clocks
 @one_way
+@pytest.mark.long
 def test_a_worker_that_is_off_steals_no_lease_and_copies_do_no_harm(world: World, offset: str) -> None:
     """It gathers every second, and takes messages of the other worker for an hour old: kombu goes by its clock."""
     world.hurry_beat()

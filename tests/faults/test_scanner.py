@@ -96,6 +96,7 @@ def scan(urls: list[str]) -> int:
 
 
 @pytest.mark.fault("mail scanner on an approve link")
+@pytest.mark.long
 def test_a_scanner_decides_nothing_and_a_person_decides_once(world: World) -> None:
     api = serve(world)
     world.worker()

@@ -214,6 +214,7 @@ def test_a_lost_reply_is_waited_for_and_then_the_mail_is_sent_once_more(world: W
 
 
 @pytest.mark.fault("QUIT refused or unanswered")
+@pytest.mark.long
 def test_a_goodbye_that_fails_takes_no_acceptance_back(world: World) -> None:
     """QUIT is said after a hundred mails, and when the worker ends: refused, unanswered, reset, refused."""
     for act in (None, until_gone, Connection.reset, None):

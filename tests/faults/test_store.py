@@ -117,6 +117,7 @@ def test_a_store_that_is_full_puts_accepted_mails_on_record_and_takes_events_aga
 
 
 @pytest.mark.fault("store out of memory")
+@pytest.mark.long
 def test_what_a_full_store_holds_is_sent_where_the_broker_has_room(world: World, broker: RedisServer) -> None:
     world.settings |= {"CELERY_BROKER_URL": broker.url, "CELERY_RESULT_BACKEND": broker.url}
     world.settings["NOTIFICATION_BATCH_TIMEOUT"] = "1"

@@ -44,6 +44,7 @@ def assert_packaged(mails: list[Mail]) -> None:
 
 
 @pytest.mark.fault("templates missing, empty, wrong")
+@pytest.mark.long
 def test_whatever_is_wrong_with_templates_a_whole_mail_arrives(world: World) -> None:
     """First without the folder; then four wrong files at a time; then with a base that is wrong."""
     own = world.folder / "own"

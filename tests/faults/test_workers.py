@@ -30,6 +30,7 @@ def freeze_with_batches_queued(world: World, worker: Program) -> None:
 
 @pytest.mark.fault("worker group killed -9 at random under load")
 @pytest.mark.timeout(400)
+@pytest.mark.long
 def test_worker_groups_killed_at_random_lose_nothing(world: World) -> None:
     """Of each, at most the one mail that each process had in flight is sent twice."""
     kills = 22 if world.thorough else 3
@@ -53,6 +54,7 @@ def test_worker_groups_killed_at_random_lose_nothing(world: World) -> None:
 
 
 @pytest.mark.fault("broker message lost")
+@pytest.mark.long
 def test_a_message_lost_between_the_broker_and_a_killed_worker_costs_seconds(world: World) -> None:
     """A frozen worker has asked for a message already: it is handed out, and dies with the worker."""
     worker = world.worker()
