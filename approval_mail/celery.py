@@ -71,7 +71,7 @@ def reconfigure() -> None:
 
 def wake_gather(wake_up: WakeUp = NOW) -> None:
     """Ask a worker to gather; a failure costs time, no event: beat's gather comes anyway."""
-    if _outage.is_paused():
+    if _outage.turns_away():
         return
     try:
         app.send_task(

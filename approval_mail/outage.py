@@ -18,8 +18,14 @@ class Outage:
         #: Held while it lasts. Nobody ever waits for it: to take it is a test and a set in one step.
         self._lasts = threading.Lock()
 
-    def is_paused(self) -> bool:
-        return time.monotonic() < self._paused_until
+    def turns_away(self) -> bool:
+        """Whether a call is best not made: during the pause, and while another call finds out if it still lasts."""
+        now = time.monotonic()
+        if now < self._paused_until:
+            return True
+        if self._lasts.locked():  # Two threads may come by here at once: then both find out.
+            self._paused_until = now + self._pause
+        return False
 
     def goes_on(self) -> bool:
         """Note a failure; answers whether it is the first, and so news."""
@@ -28,8 +34,10 @@ class Outage:
 
     def ends(self) -> bool:
         """Note that the server works; answers whether that is news."""
-        if self._lasts.locked():
-            with contextlib.suppress(RuntimeError):  # Another thread noted it first.
-                self._lasts.release()
-                return True
+        if not self._lasts.locked():
+            return False
+        self._paused_until = 0.0
+        with contextlib.suppress(RuntimeError):  # Another thread noted it first.
+            self._lasts.release()
+            return True
         return False

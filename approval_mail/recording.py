@@ -17,6 +17,7 @@ from approval_mail import timing
 from approval_mail.bounded import within
 from approval_mail.errors import SpoolUnavailable
 from approval_mail.events import ApprovalEvent
+from approval_mail.outage import Outage
 from approval_mail.settings import Loaded
 from approval_mail.spool import Spool, Spooled
 from approval_mail.store import EventStore, Recorded, StoreError, WakeUp
@@ -55,9 +56,8 @@ class Recorder:
         self._spool = spool
         self._loaded = loaded
         self._wake = wake
-        #: By time.monotonic(): until when Redis is not asked.
-        self._paused_until = 0.0
-        self._out_of_reach = False
+        #: Of Redis, as this process's hooks meet it.
+        self._outage = Outage(_PAUSE)
         #: What to do about a spool that takes nothing, as last told, and by time.monotonic() until when that holds.
         self._refusal_told = ("", 0.0)
         #: True until this process has looked for what an earlier one left in the spool.
@@ -74,7 +74,7 @@ class Recorder:
             return Receipt.DISABLED
         event = ApprovalEvent.from_dict(type_name, data, now=datetime.now(timezone.utc), localise=settings.localise)
         nonce = secrets.token_hex(8)
-        if self._loaded.problems or not self._may_ask_redis():
+        if self._loaded.problems or self._outage.turns_away():
             return self._keep(event, nonce)
         with within(timing.HOST_BUDGET):
             try:
@@ -142,21 +142,8 @@ class Recorder:
             self._refusal_told = (next_step, now + _REFUSAL_AGAIN)
             return True
 
-    def _may_ask_redis(self) -> bool:
-        """While Redis is out of reach, one call at a time finds out whether it still is; the others need not wait."""
-        with self._lock:
-            now = time.monotonic()
-            if now < self._paused_until:
-                return False
-            if self._out_of_reach:
-                self._paused_until = now + timing.HOST_BUDGET
-            return True
-
     def _lose_redis(self, error: Exception) -> None:
-        with self._lock:
-            self._paused_until = time.monotonic() + _PAUSE
-            known, self._out_of_reach = self._out_of_reach, True
-        if not known:
+        if self._outage.goes_on():
             logger.error(
                 "Redis cannot be used (%s): events are spooled in %s; check REDIS_URL and the server",
                 error if isinstance(error, StoreError) else f"{type(error).__name__}: {error}",
@@ -164,17 +151,12 @@ class Recorder:
             )
 
     def _find_redis(self) -> None:
-        # Nearly every call comes by here with nothing to do.
-        if not (self._out_of_reach or self._left_over):
-            return
-        with self._lock:
-            self._paused_until = 0.0
-            lost, self._out_of_reach = self._out_of_reach, False
-            left_over, self._left_over = self._left_over, False
-        if lost:
+        if self._outage.ends():
             logger.info("Redis can be used again")
-        if left_over and self._spool.paths():
-            self._start_replayer()
+        if self._left_over:
+            self._left_over = False
+            if self._spool.paths():
+                self._start_replayer()
 
     def _start_replayer(self) -> None:
         """Replay in a thread of its own until the spool is empty: the caller's call stays short."""
