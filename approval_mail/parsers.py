@@ -118,10 +118,18 @@ def redis_url(text: str) -> str:
 
 
 def broker_url(text: str) -> str:
-    if "://" not in text:
-        raise ValueError("use a URL such as redis://host:6379/1 or amqp://host//")
+    # kombu takes several, parted by semicolons. What it says of one that it cannot read would show a password's part.
+    if not all("://" in url and _has_a_sound_port(url) for url in text.split(";")):
+        raise ValueError("use a URL such as redis://host:6379/1 or amqp://host//; write / in a password as %2F")
     _check_tls(text)
     return text
+
+
+def _has_a_sound_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def split_tls(url: str) -> tuple[str, dict[str, Any]]:
