@@ -162,8 +162,12 @@ class ApprovalEvent:
                     record[name] = datetime.fromisoformat(record[name])
             record["email_to"] = tuple(record.get("email_to", ()))
             event = cls(**record)
-            if event.type not in EVENT_TYPES or not event.occurred_at.tzinfo:
-                raise ValueError(f"type {event.type!r} at {event.occurred_at}")
+            if event.type not in EVENT_TYPES:
+                raise ValueError(f"type {event.type!r}")
+            times = (event.occurred_at, event.requested_at, event.expires_at)
+            if not all(time is None or time.utcoffset() is not None for time in times):
+                raise ValueError("a time has no offset")
+            event.to_json().encode()  # A lone surrogate can be read, and not be written again.
             texts = (event.request_id, event.user_id, event.tool_name, event.responder_id, event.reason, event.fraction)
             if not all(isinstance(text, str) for text in (*texts, *event.email_to)):
                 raise ValueError("a text is none")

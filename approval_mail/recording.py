@@ -15,7 +15,7 @@ import tenacity
 
 from approval_mail import timing
 from approval_mail.bounded import within
-from approval_mail.errors import SpoolUnavailable
+from approval_mail.errors import InvalidEvent, SpoolUnavailable
 from approval_mail.events import ApprovalEvent
 from approval_mail.outage import Outage
 from approval_mail.settings import Loaded
@@ -72,7 +72,7 @@ class Recorder:
         settings = self._loaded.usable
         if not settings.enabled and "NOTIFICATION_ENABLED" not in self._loaded.faulty:
             return Receipt.DISABLED
-        event = ApprovalEvent.from_dict(type_name, data, now=datetime.now(timezone.utc), localise=settings.localise)
+        event = self._read(type_name, data)
         nonce = secrets.token_hex(8)
         if self._loaded.problems or self._outage.turns_away():
             return self._keep(event, nonce)
@@ -90,6 +90,17 @@ class Recorder:
                 self._wake(recorded.wake_up)
         self._find_redis()
         return Receipt.ACCEPTED
+
+    def _read(self, type_name: str, data: Mapping[str, Any]) -> ApprovalEvent:
+        now = datetime.now(timezone.utc)
+        try:
+            return ApprovalEvent.from_dict(type_name, data, now=now, localise=self._loaded.usable.localise)
+        except InvalidEvent:
+            raise
+        except Exception as error:  # A dict that another thread changes, or a value whose own methods raise.
+            raise InvalidEvent(
+                "data", f"{type_name}: the data cannot be read ({type(error).__name__}); pass plain values of your own"
+            ) from error
 
     def replay(self) -> int:
         """Bring some of the spool's events into Redis; answers how many, 0 once none is left that can be.

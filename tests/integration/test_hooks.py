@@ -113,6 +113,16 @@ def test_a_missing_field_raises_and_nothing_is_recorded(
         assert client.keys("*") == []
 
 
+def test_data_that_cannot_be_read_raises_nothing_else(configure: Configure) -> None:
+    class Odd(dict[str, Any]):
+        def items(self) -> Any:
+            raise RuntimeError("dictionary changed size during iteration")
+
+    configure()
+    with pytest.raises(InvalidEvent, match="cannot be read"):
+        request(arguments=Odd(a=1))
+
+
 def test_disabled_touches_nothing(configure: Configure, redis_server: RedisServer, tmp_path: Path) -> None:
     configure(enabled=False)
     assert request() is Receipt.DISABLED

@@ -660,16 +660,59 @@ def test_a_claim_yields_to_an_urgent_event_that_waits_for_a_free_worker(store: E
     assert store.settle(held.token, upcoming=upcoming)[1] == "yield"
 
 
-def test_a_damaged_mail_is_dead_and_its_neighbours_are_not_touched(store: EventStore, client: redis.Redis) -> None:
+@pytest.mark.parametrize(
+    "damaged", ["garbage", '{"s":"open"}', '{"s":"open","a":"x","o":0}', '{"s":"odd","a":0,"o":0}']
+)
+def test_a_damaged_mail_is_dead_and_its_neighbours_are_not_touched(
+    store: EventStore, client: redis.Redis, damaged: str
+) -> None:
     for n in range(3):
         record(store, event(f"r{n}"))
     lost = claim(store)
-    client.hset("approval_mail:{store}:event:r1:approval_requested", "mail:op@example.com", "garbage")
+    client.hset("approval_mail:{store}:event:r1:approval_requested", "mail:op@example.com", damaged)
     assert send(store, lost, SENT, SENT) == ["sent", "sent"]
     lapse(client, store)
     held = claim(store)
     work, _ = store.begin(held.token, held.event_ids, attempt=0)
     assert [item.recipients for item in work] == [()]
+
+
+def test_a_damaged_count_of_rounds_begins_anew(store: EventStore, client: redis.Redis) -> None:
+    record(store, event())
+    held = claim(store)
+    client.hset("approval_mail:{store}:event:r1:approval_requested", "rounds", "many")
+    [work], _ = store.begin(held.token, held.event_ids, attempt=0)
+    assert work.rounds == 0
+    assert store.defer(held.token, {work.event_id: 30}, reason="451") == (1, 0)
+
+
+def test_an_acceptance_is_recorded_though_an_operator_reopened_the_mail_meanwhile(
+    store: EventStore, client: redis.Redis
+) -> None:
+    record(store, event())
+    old = claim(store)
+    [work], _ = store.begin(old.token, old.event_ids, attempt=0)
+    mail = (work.event_id, "op@example.com")
+    store.settle(old.token, upcoming=mail)
+    lapse(client, store)
+    new = claim(store)
+    store.bury(new.token, work.event_id, phase="deferral", reason="too old")
+    assert store.revive(work.event_id) == 1
+    store.settle(old.token, settled=(*mail, SENT))
+    assert store.claim(groups=1, size=10, recipients=["op@example.com"]) == [], "it is not sent once more"
+    assert states(store) == {"sent": 1}
+
+
+def test_a_probe_that_takes_long_keeps_the_others_away(store: EventStore, client: redis.Redis) -> None:
+    store.hold(reason="535 no", next_step="mend it")
+    client.hset("approval_mail:{store}:channel", "probe", 1)
+    record(store, event("r1"))
+    record(store, event("r2"))
+    assert store.rescue().channel == "probe"
+    [probe] = store.claim(groups=1, size=1, recipients=["op@example.com"])
+    client.hset("approval_mail:{store}:channel", "probe", 1)
+    assert store.renew(probe.token, probe.event_ids) == 1
+    assert store.rescue().channel == "held"
 
 
 def test_a_record_that_was_damaged_can_still_be_buried(store: EventStore, client: redis.Redis) -> None:

@@ -302,6 +302,8 @@ def test_no_control_or_bidirectional_character_survives_in_a_name(text: str) -> 
         "not json",
         '{"type":"approval_requested"}',
         json.dumps({"type": "x", "occurred_at": "x"}),
+        make(reason="?").to_json().replace("?", "\\udcff"),
+        make(expires_at="2026-01-02T03:04:05+00:00").to_json().replace("05+00:00", "05", 2),
     ],
 )
 def test_a_corrupt_record_is_an_invalid_record(text: str) -> None:

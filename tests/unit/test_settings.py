@@ -81,7 +81,9 @@ def test_a_token_command_may_stand_in_a_file(tmp_path: Path) -> None:
     assert found.smtp_oauth_token_command == ("/opt/token", "--secret", "hunter2")
 
 
-@pytest.mark.parametrize("url", ["amqp://me:hunter/2@host//", "redis://:hunt/er@host:6379/1", "amqp://a;amqp://u:p/w@b"])
+@pytest.mark.parametrize(
+    "url", ["amqp://me:hunter/2@host//", "redis://:hunt/er@host:6379/1", "amqp://a;amqp://u:p/w@b"]
+)
 def test_a_broker_whose_password_breaks_the_url_is_refused_and_not_shown(tmp_path: Path, url: str) -> None:
     with pytest.raises(InvalidSettings) as told:
         load(tmp_path, CELERY_BROKER_URL=url)

@@ -27,6 +27,10 @@ for i = 8, #ARGV do
   -- A client that did not hear the answer calls again by the same name.
   if held == token and (tonumber(tries) <= try or call == ARGV[7]) then
     redis.call('HSET', key, 'begun', (try + 1) .. ':' .. ARGV[7])
+    if rounds and not string.match(rounds, '^%d+$') then
+      rounds = '0'
+      redis.call('HSET', key, 'rounds', rounds)
+    end
     local reason = moot(key, late == '1' or try > 0)
     if reason then
       close_open_mails(id, 'suppressed', '', '', reason, ARGV[5])

@@ -32,9 +32,12 @@ end
 -- A mail is one hash field, `mail:<recipient>`, holding {s: state, a: attempts, o: open tries,
 -- c: SMTP code, p: phase, r: reason, t: time of the last change, k: name of the call that settled or began it last}.
 -- A damaged one counts as dead: whether it was sent is not known.
+local STATES = {open = true, sent = true, dead = true, suppressed = true}
 local function decode_mail(text)
   local sound, mail = pcall(cjson.decode, text)
-  if sound and type(mail) == 'table' and mail.s then return mail end
+  if sound and type(mail) == 'table' and STATES[mail.s] and type(mail.a) == 'number' and type(mail.o) == 'number' then
+    return mail
+  end
   return {s = 'dead', a = 0, o = 0, p = 'record', r = 'the record of this mail is damaged', t = now}
 end
 

@@ -1,4 +1,4 @@
--- Extend the lease of what a token still holds. Keys: claimed zset, event:<id> hashes.
+-- Extend the lease of what a token still holds. Keys: claimed zset, event:<id> hashes, channel hash.
 -- ARGV: 2 token, 3 lease, 4... event ids. Answers how many events the token still holds.
 local refusal = write_despite_full_memory()
 if refusal then return refusal end
@@ -8,5 +8,9 @@ for i = 4, #ARGV do
     redis.call('ZADD', CLAIMED, now + tonumber(ARGV[3]), ARGV[i])
     kept = kept + 1
   end
+end
+-- A probe keeps the others away from the held channel as long as it lasts.
+if kept > 0 and redis.call('HGET', prefix .. 'channel', 'probing') == ARGV[2] then
+  redis.call('HSET', prefix .. 'channel', 'probe', now + tonumber(ARGV[3]))
 end
 return kept

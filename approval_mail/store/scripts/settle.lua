@@ -15,6 +15,10 @@ local call = ARGV[15]
 
 local state, id, recipient, verdict = '', ARGV[5], ARGV[6], ARGV[7]
 local mail = id ~= '' and load_mail(id, recipient)
+-- An operator may have reopened it meanwhile.
+if id ~= '' and not mail and verdict == 'sent' and redis.call('EXISTS', event_key(id)) == 1 then
+  mail = {s = 'open', a = 1, o = 1}
+end
 if mail and mail.k == call then
   if mail.s ~= 'open' then state = settle_event(id, history) end
 -- A worker that lost its lease can settle nothing but an acceptance: that one is a fact.
