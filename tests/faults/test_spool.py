@@ -168,5 +168,5 @@ def test_hosts_that_write_replay_and_die_at_once_lose_nothing(world: World) -> N
     world.worker()
     for host in hosts:
         assert host.process.wait(100) == 0, host.output()
-    world.judge()
+    world.judge(within=240)
     assert [name for name in os.listdir(world.spool.folder) if not name.endswith(".tmp")] == []
