@@ -113,12 +113,12 @@ def test_what_could_not_fit_is_not_walked_through() -> None:
     wide: Any = "x" * MAX_TEXT
     for _ in range(MAX_DEPTH):
         wide = [wide] * 10_000
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(InvalidEvent, match=f"'arguments' cannot be kept: it is larger.*{MAX_EVENT:,} bytes"):
         make(arguments=wide)
     with pytest.raises(InvalidEvent, match="'email_to' has 500,000 addresses; the most is 50"):
         make(email_to=[f"a{n}@example.com" for n in range(500_000)])
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_endless_nesting_is_refused() -> None:
