@@ -38,9 +38,6 @@ class Channel(kombu_redis.Channel):
         params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
         if self.redis_retries is not None:
             params["retry"] = Retry(NoBackoff(), self.redis_retries)
-        if self.connection.client.ssl:
-            # redis-py before 6 does not by itself.
-            params.setdefault("ssl_check_hostname", params.get("ssl_cert_reqs") not in ("none", ssl.CERT_NONE))
         return params
 
 

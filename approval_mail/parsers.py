@@ -135,8 +135,8 @@ def _has_a_sound_port(url: str) -> bool:
 def split_tls(url: str) -> tuple[str, dict[str, Any]]:
     """A URL without its ``ssl_`` options, and these by redis-py's names; empty where the URL means no TLS.
 
-    Certificate and host name are verified unless the options say otherwise: by themselves kombu, py-amqp and redis-py
-    before 6 look at less.
+    Certificate and host name are verified unless the options say otherwise: by themselves kombu and py-amqp look at
+    less.
     """
     bare, _, query = url.partition("?")
     options: dict[str, Any] = dict(parse_qsl(query))

@@ -11,7 +11,7 @@ import redis
 from approval_mail.approvals.rows import CHUNK, Answer, Due, Ending, Kept, Pace
 from approval_mail.approvals.values import Stats, Status
 from approval_mail.events import ApprovalEvent
-from approval_mail.store.event_store import RECORD_ARGS, record_args, wake_up
+from approval_mail.store.arguments import RECORD_ARGS, record_args, wake_up
 from approval_mail.store.lua import Scripts
 
 logger = logging.getLogger(__name__)

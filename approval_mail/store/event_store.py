@@ -12,6 +12,15 @@ import redis
 from approval_mail import descriptions, timing
 from approval_mail.errors import InvalidRecord
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
+from approval_mail.store.arguments import (
+    WAKE_LIFETIME,
+    call_name,
+    flag,
+    milliseconds,
+    record_args,
+    seconds_or_none,
+    wake_up,
+)
 from approval_mail.store.history import History, moment
 from approval_mail.store.lua import Scripts
 from approval_mail.store.values import Claim, Counts, Recorded, Survey, Verdict, WakeUp, Work
@@ -21,8 +30,6 @@ from approval_mail.store.values import Claim, Counts, Recorded, Survey, Verdict,
 MAX_OPEN_TRIES = 3
 #: Events that one script call moves at the most, so that Redis never stalls for others.
 _CHUNK = 1_000
-#: Milliseconds. A wake-up that was asked for and did not come is asked for anew after this.
-_WAKE_LIFETIME = 5_000
 
 
 class EventStore:
@@ -80,8 +87,8 @@ class EventStore:
         self._prefix = f"{namespace}:{{store}}:"
         #: What is on record, read without changing anything.
         self.history = History(client, self._prefix)
-        self._lifetime = _ms(history)
-        self._max_age = _ms(max_age)
+        self._lifetime = milliseconds(history)
+        self._max_age = milliseconds(max_age)
         self._run = Scripts(client, self._prefix, "approval_mail.store")
 
     def server(self) -> dict[str, Any]:
@@ -133,18 +140,18 @@ class EventStore:
         return wake_up(
             *self._run(
                 "wake",
-                _ms(shortest),
-                _ms(longest),
+                milliseconds(shortest),
+                milliseconds(longest),
                 batch_size,
-                _ms(batch_timeout),
-                _ms(timing.URGENT_PATIENCE),
-                _WAKE_LIFETIME,
+                milliseconds(batch_timeout),
+                milliseconds(timing.URGENT_PATIENCE),
+                WAKE_LIFETIME,
             )
         )
 
     def watch(self) -> bool:
         """Tell whether a wake-up is to be sent for when the leases now given have run out; once a lease."""
-        return bool(self._run("watch", _ms(timing.LEASE)))
+        return bool(self._run("watch", milliseconds(timing.LEASE)))
 
     def rescue(self, *, by_beat: bool = False, due: int = 0) -> Survey:
         """Start a gather: bring back what lost its lease and look at what there is to do.
@@ -154,11 +161,11 @@ class EventStore:
         return Survey(
             *self._run(
                 "rescue",
-                _flag(by_beat),
+                flag(by_beat),
                 _CHUNK,
                 self._lifetime,
-                _ms(timing.LEASE),
-                _ms(timing.LATELY),
+                milliseconds(timing.LEASE),
+                milliseconds(timing.LATELY),
                 due,
                 self._max_age,
             )
@@ -171,13 +178,13 @@ class EventStore:
         """
         rows = self._run(
             "claim",
-            _ms(timing.LEASE),
+            milliseconds(timing.LEASE),
             groups,
             size,
             secrets.token_hex(8),
             ",".join(recipients),
             self._lifetime,
-            _flag(urgent),
+            flag(urgent),
         )
         return [Claim(token, tuple(ids), urgent, about=_about(record, ids)) for token, record, *ids in rows]
 
@@ -188,7 +195,7 @@ class EventStore:
         """
         work, suppressed = [], {}
         for kind, event_id, *row in self._run(
-            "begin", token, attempt, _ms(timing.LEASE), self._lifetime, _MOOT_RULES, _call(), *event_ids
+            "begin", token, attempt, milliseconds(timing.LEASE), self._lifetime, _MOOT_RULES, call_name(), *event_ids
         ):
             if kind == "suppressed":
                 suppressed[event_id] = row[0]
@@ -223,15 +230,15 @@ class EventStore:
             verdict.phase,
             verdict.reason,
             *(upcoming or ("", "")),
-            _ms(timing.URGENT_PATIENCE),
+            milliseconds(timing.URGENT_PATIENCE),
             _MOOT_TYPES,
-            _call(),
+            call_name(),
         )
         return state, answer
 
     def renew(self, token: str, event_ids: Sequence[str], *, seconds: float = timing.LEASE) -> int:
         """Extend a lease; answers how many of the events the token still holds."""
-        return int(self._run("renew", token, _ms(seconds), *event_ids))
+        return int(self._run("renew", token, milliseconds(seconds), *event_ids))
 
     def defer(
         self, token: str, waits: Mapping[str, float], *, reason: str, spend_round: bool = True
@@ -240,14 +247,14 @@ class EventStore:
 
         ``spend_round`` is False when the channel is to blame.
         """
-        pairs = [part for event_id, wait in waits.items() for part in (event_id, _ms(wait))]
+        pairs = [part for event_id, wait in waits.items() for part in (event_id, milliseconds(wait))]
         deferred, dead = self._run(
             "defer",
             token,
-            _ms(timing.ROUND_BACKOFF_URGENT),
+            milliseconds(timing.ROUND_BACKOFF_URGENT),
             self._max_age,
             self._lifetime,
-            _flag(spend_round),
+            flag(spend_round),
             reason,
             *pairs,
         )
@@ -263,7 +270,7 @@ class EventStore:
 
     def release(self, token: str, event_ids: Sequence[str], *, unbegun: bool = False) -> int:
         """Give claimed events back unspent, or those alone of which no try has begun; answers how many."""
-        return int(self._run("release", token, _flag(unbegun), *event_ids)) if event_ids else 0
+        return int(self._run("release", token, flag(unbegun), *event_ids)) if event_ids else 0
 
     def tally(self, token: str) -> dict[str, int]:
         """Count what became of a claim's mails; ``deferred`` counts events."""
@@ -276,7 +283,12 @@ class EventStore:
         ``kind`` is the same for trouble that differs only in the server's words; by default it is the reason.
         """
         wait, news = self._run(
-            "hold", reason, next_step, _ms(timing.HOLD_BACKOFF), _ms(timing.HOLD_BACKOFF_MAX), kind or reason
+            "hold",
+            reason,
+            next_step,
+            milliseconds(timing.HOLD_BACKOFF),
+            milliseconds(timing.HOLD_BACKOFF_MAX),
+            kind or reason,
         )
         return wait / 1000, bool(news)
 
@@ -287,10 +299,10 @@ class EventStore:
 
     def unhold(self) -> float | None:
         """Say that the channel works; answers for how many seconds it had been held, None if it was not."""
-        was_held, milliseconds, more = self._run("unhold", _CHUNK)
+        was_held, held_for, more = self._run("unhold", _CHUNK)
         while more:
             more = self._run("unhold", _CHUNK)[2]
-        return milliseconds / 1000 if was_held else None
+        return held_for / 1000 if was_held else None
 
     def postpone(self) -> int:
         """Defer what is due until the held channel's next probe; answers how many events were moved."""
@@ -308,8 +320,8 @@ class EventStore:
             dead,
             suppressed,
             untold,
-            oldest_pending_seconds=_wait(oldest),
-            beat_seconds_ago=_wait(beat),
+            oldest_pending_seconds=seconds_or_none(oldest),
+            beat_seconds_ago=seconds_or_none(beat),
             held_since=moment(held) if held >= 0 else None,
             held_reason=reason or None,
             held_next_step=next_step or None,
@@ -341,58 +353,3 @@ def _about(record: str, event_ids: Sequence[str]) -> str:
     except InvalidRecord:  # Whoever sends it buries it.
         first = "a damaged record"
     return descriptions.of_events(first, len(event_ids))
-
-
-def _call() -> str:
-    """A name for one call of a script, by which it is known when the client sends it once more."""
-    return secrets.token_hex(4)
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-#: How many arguments prelude.lua's ``record_event`` reads, as it says itself.
-RECORD_ARGS = 15
-
-
-def record_args(
-    event: ApprovalEvent,
-    *,
-    nonce: str,
-    batch_size: int,
-    batch_timeout: float,
-    urgent_timeout: float,
-    late: bool = False,
-) -> list[str | int]:
-    """What prelude.lua's ``record_event`` reads; the parameters are those of `EventStore.record`."""
-    return [
-        event.event_id,
-        event.to_json(),
-        event.type,
-        event.request_id,
-        nonce,
-        _ms(event.expires_at.timestamp()) if event.expires_at else "",
-        ",".join(event.email_to),
-        _flag(late),
-        _flag(event.kind.urgent),
-        _flag(event.kind.recurs),
-        _flag(event.decidable),
-        batch_size,
-        _ms(batch_timeout),
-        _ms(urgent_timeout),
-        _WAKE_LIFETIME,
-    ]
-
-
-def wake_up(milliseconds: int, due: int) -> WakeUp | None:
-    """What a script answers of the wake-up that it asks for; None if it asks for none."""
-    return WakeUp(milliseconds / 1000, due) if milliseconds >= 0 else None
-
-
-def _wait(milliseconds: int) -> float | None:
-    return milliseconds / 1000 if milliseconds >= 0 else None
-
-
-def _flag(value: bool) -> str:
-    return "1" if value else ""

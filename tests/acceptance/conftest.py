@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from approval_mail.store import EventStore, worker_client
-from tests.rig.programs import Program
+from tests.rig.programs import Program, run_to_its_end
 from tests.rig.redis_server import RedisServer
 
 Start = Callable[..., Program]
@@ -50,15 +50,7 @@ def admin(settings: dict[str, str], tmp_path: Path) -> Run:
 
 def _runner(module: str, settings: dict[str, str], folder: Path) -> Run:
     def call(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", f"from {module} import main; main()", *arguments],
-            cwd=folder,
-            env={**settings, **changes},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        return run_to_its_end(module, *arguments, folder=folder, settings={**settings, **changes})
 
     return call
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,11 @@ class Ledger:
     disagreements: tuple[str, ...]
 
 
-def account(client: redis.Redis, receipts: Mapping[str, str], journal: Path) -> Ledger:
-    """Compare ``receipts`` (by event id) with the store and the mail server's journal, once all is quiet."""
+def account(client: redis.Redis, receipts: Mapping[str, str], journal: Path, everybody: Sequence[str]) -> Ledger:
+    """Compare ``receipts`` (by event id) with the store and the mail server's journal, once all is quiet.
+
+    ``everybody`` receives each event that names no recipients itself.
+    """
     copies = Counter(journal.read_text().splitlines() if journal.exists() else ())
     taken_on = sorted(event_id for event_id, receipt in receipts.items() if receipt not in ("disabled", "refused"))
     states, lost, disagreements, known = Counter[str](), [], [], set()
@@ -48,6 +51,7 @@ def account(client: redis.Redis, receipts: Mapping[str, str], journal: Path) -> 
             lost.append(event_id)
             continue
         states[final[0]] += 1
+        disagreements += _disorder(client, event_id, mails, everybody)
         for recipient, mail in mails.items():
             line = f"{recipient} {message_id(event_id, recipient, SENDER_DOMAIN)}"
             known.add(line)
@@ -79,6 +83,23 @@ def _is_open(client: redis.Redis, event_id: str) -> bool:
 def _state_of(mails: Mapping[str, Mapping[str, Any]]) -> str:
     found = {mail["s"] for mail in mails.values()}
     return next((state for state in ("open", "dead", "sent", "suppressed") if state in found), "no mail")
+
+
+def _disorder(
+    client: redis.Redis, event_id: str, mails: Mapping[str, Mapping[str, Any]], everybody: Sequence[str]
+) -> list[str]:
+    """What is wrong with an event's own record: other recipients, no reason, or dead where no operator looks."""
+    found = []
+    own = str(client.hget(f"{_PREFIX}event:{event_id}", "to") or "")
+    if set(mails) != set(own.split(",") if own else everybody):
+        found.append(f"{event_id} has mails to {sorted(mails)}")
+    unexplained = [to for to, mail in mails.items() if mail["s"] in ("dead", "suppressed") and not mail.get("r")]
+    if unexplained:
+        found.append(f"{event_id} to {unexplained} ended without a reason")
+    dead = any(mail["s"] == "dead" for mail in mails.values())
+    if dead != (client.zscore(f"{_PREFIX}buried", event_id) is not None):
+        found.append(f"{event_id} is {'not ' if dead else ''}among the buried")
+    return found
 
 
 def _disagreement(event_id: str, recipient: str, mail: Mapping[str, Any], copies: int) -> list[str]:

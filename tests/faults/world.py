@@ -18,7 +18,7 @@ from approval_mail.spool import Spool
 from approval_mail.store import EventStore
 from tests.faults.accounting import SENDER_DOMAIN, Ledger, account
 from tests.rig.leases import let_leases_run_out
-from tests.rig.programs import Program
+from tests.rig.programs import Program, run_to_its_end
 from tests.rig.redis_server import RedisServer
 from tests.rig.smtp_server import SMTPServer
 from tests.rig.waiting import wait_for
@@ -126,15 +126,7 @@ class World:
 
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run ``approval-mail ...`` to its end, with what it said."""
-        return subprocess.run(
-            [sys.executable, "-c", "from approval_mail.cli import main; main()", *arguments],
-            cwd=self.folder,
-            env=self.settings,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        return run_to_its_end("approval_mail.cli", *arguments, folder=self.folder, settings=self.settings)
 
     # --- what is known
 
@@ -195,7 +187,8 @@ class World:
         wait_for(self.is_quiet, seconds=within, saying=f"quiet; counts {self._last_counts()}")
         recovery = time.monotonic() - self._recovering_since if self._recovering_since else None
         with self.redis.client as client:
-            ledger = account(client, self.receipts(), self.folder / "journal")
+            everybody = self.settings["EMAIL_TO"].split(",")
+            ledger = account(client, self.receipts(), self.folder / "journal", everybody)
             self._record("server", EventStore(client).server()["name"])
         self.judged = True
         self._record("judgement", [ledger.events, len(ledger.lost), ledger.duplicates, recovery])

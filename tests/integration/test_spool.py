@@ -35,6 +35,23 @@ def event(request: str = "r1", reason: str = "한글") -> ApprovalEvent:
     return ApprovalEvent.from_dict("approval_requested", fields, now=now, localise=lambda naive: naive.astimezone())
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_the_call_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at as it happens: what the disk was told to keep, and how many events had their names by then."""
+    told: list[tuple[str, int]] = []
+    usual = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        told.append((kind, len(list(tmp_path.glob("*.json")))))
+        usual(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Spool(tmp_path).write(event(), nonce="n")
+    assert told == [("file", 0), ("folder", 1)]
+
+
 def test_what_is_written_is_replayed_once_in_order(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "new" / "folder")
     for n in range(3):

@@ -13,6 +13,21 @@ from pathlib import Path
 from tests.rig.waiting import wait_for
 
 
+def run_to_its_end(
+    module: str, *arguments: str, folder: Path, settings: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run the ``main`` of a module of ours as a program, with what it said."""
+    return subprocess.run(
+        [sys.executable, "-c", f"from {module} import main; main()", *arguments],
+        cwd=folder,
+        env=dict(settings),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
 class Program:
     """``celery -A approval_mail worker`` or another command, its output in a file."""
 

@@ -1,0 +1,65 @@
+"""Between Python's values and what scripts read and answer."""
+
+from __future__ import annotations
+
+import secrets
+
+from approval_mail.events import ApprovalEvent
+from approval_mail.store.values import WakeUp
+
+#: Milliseconds. A wake-up that was asked for and did not come is asked for anew after this.
+WAKE_LIFETIME = 5_000
+#: How many arguments prelude.lua's ``record_event`` reads, as it says itself.
+RECORD_ARGS = 15
+
+
+def record_args(
+    event: ApprovalEvent,
+    *,
+    nonce: str,
+    batch_size: int,
+    batch_timeout: float,
+    urgent_timeout: float,
+    late: bool = False,
+) -> list[str | int]:
+    """What prelude.lua's ``record_event`` reads; the parameters are those of `EventStore.record`."""
+    return [
+        event.event_id,
+        event.to_json(),
+        event.type,
+        event.request_id,
+        nonce,
+        milliseconds(event.expires_at.timestamp()) if event.expires_at else "",
+        ",".join(event.email_to),
+        flag(late),
+        flag(event.kind.urgent),
+        flag(event.kind.recurs),
+        flag(event.decidable),
+        batch_size,
+        milliseconds(batch_timeout),
+        milliseconds(urgent_timeout),
+        WAKE_LIFETIME,
+    ]
+
+
+def call_name() -> str:
+    """A name for one call of a script, by which it is known when the client sends it once more."""
+    return secrets.token_hex(4)
+
+
+def milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def flag(value: bool) -> str:
+    return "1" if value else ""
+
+
+def seconds_or_none(milliseconds: int) -> float | None:
+    """What a script answers of an age; a negative one means that there is none."""
+    return milliseconds / 1000 if milliseconds >= 0 else None
+
+
+def wake_up(milliseconds: int, due: int) -> WakeUp | None:
+    """What a script answers of the wake-up that it asks for; None if it asks for none."""
+    return WakeUp(milliseconds / 1000, due) if milliseconds >= 0 else None
