@@ -253,6 +253,7 @@ def pipeline(world: World, tmp_path: Path) -> Iterator[Pipeline]:
     )
     mailer = Mailer(_channel(world.smtp))
     with worker_client(world.redis.url) as client:
+        world.settings["EMAIL_TO"] = ",".join(EVERYBODY)
         yield Pipeline(world, EventStore(client), mailer, renderers)
     mailer.close()
     hooks.configure(Settings())
