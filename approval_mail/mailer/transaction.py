@@ -13,13 +13,13 @@ from typing import Any
 from approval_mail.addresses import split_sender
 from approval_mail.mailer.channel import Channel
 from approval_mail.mailer.login import log_in
+from approval_mail.mailer.tls import tls_context
 from approval_mail.mailer.trouble import (
     Lost,
     Refused,
     loss_trouble,
     readable,
     refusal_trouble,
-    tls_context,
     tls_fault,
     trouble,
 )
@@ -118,9 +118,7 @@ class Connection:
         self.mails += 1
         body = _dot_stuffed(content)
         try:
-            self._want(250, "mail", lambda: wire.mail(self._sender, self._mail_options(len(body))))
-            self._want(range(250, 253), "rcpt", lambda: wire.rcpt(recipient))
-            self._want(354, "data", lambda: wire.docmd("DATA"))
+            self._announce(recipient, len(body))
             self._step("content", lambda: wire.send(body))
             if wire.said_something():  # Closed, or refused before the final dot: known not to be accepted.
                 self._want((), "content", wire.getreply)
@@ -137,6 +135,33 @@ class Connection:
             self.broken = True
             return Reply("unknown" if error.phase == "dot" else "failed", None, error.phase, error.why)
         return Reply("sent", code, "dot", f"{code} {readable(text)}".strip())
+
+    def _announce(self, recipient: str, size: int) -> None:
+        """MAIL, RCPT and DATA: one after the other, or in one go where the server takes that (RFC 2920)."""
+        wire = self._wire
+        if not wire.has_extn("pipelining"):
+            self._want(250, "mail", lambda: wire.mail(self._sender, self._mail_options(size)))
+            self._want(range(250, 253), "rcpt", lambda: wire.rcpt(recipient))
+            self._want(354, "data", lambda: wire.docmd("DATA"))
+            return
+        self._step("mail", lambda: wire.send_commands(self._sender, self._mail_options(size), recipient))
+        try:
+            self._want(250, "mail", wire.getreply)
+            self._want(range(250, 253), "rcpt", wire.getreply)
+        except Refused as error:
+            self._take_back(1 if error.phase == "rcpt" else 2)
+            raise
+        self._want(354, "data", wire.getreply)
+
+    def _take_back(self, replies: int) -> None:
+        """Read what is still answered to a refused group; a server that waits for content all the same gets none."""
+        try:
+            for _ in range(replies):
+                code, _ = self._step("data", self._wire.getreply)
+            if code == 354:
+                self._step("data", lambda: self._wire.docmd("."))
+        except Lost:
+            self.broken = True
 
     def _finish(self) -> tuple[int, bytes]:
         """Send the final dot and read the verdict: one step, for nothing may come between them."""
@@ -244,10 +269,14 @@ def _why(error: BaseException, seconds: float) -> str:
 
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-_LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 
 
 def _dot_stuffed(content: bytes) -> bytes:
     """CRLF line ends and doubled leading dots (RFC 5321 section 4.5.2), without the final dot."""
-    text = _LEADING_DOT.sub(b"..", _LINE_END.sub(b"\r\n", content))
+    text = content
+    if not text.count(b"\r\n") == text.count(b"\r") == text.count(b"\n"):
+        text = _LINE_END.sub(b"\r\n", text)
+    if text.startswith(b"."):
+        text = b"." + text
+    text = text.replace(b"\n.", b"\n..")
     return text if text.endswith(b"\r\n") else text + b"\r\n"

@@ -69,19 +69,6 @@ class Lost(Exception):
         self.why = why
 
 
-def tls_context(channel: Channel) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=str(channel.ca_file) if channel.ca_file else None)
-    except (OSError, ssl.SSLError) as error:
-        raise trouble(
-            channel,
-            "tls",
-            f"SMTP_TLS_CA_FILE cannot be used: {error}",
-            permanent=True,
-            next_step="name a file with PEM certificates in SMTP_TLS_CA_FILE",
-        ) from error
-
-
 def trouble(
     channel: Channel, phase: str, what: str, *, permanent: bool, next_step: str, code: int | None = None
 ) -> ChannelTrouble:

@@ -90,6 +90,11 @@ class Wire(smtplib.SMTP):
             self.sock.settimeout(self.remaining())
             view = view[self.sock.send(view) :]
 
+    def send_commands(self, sender: str, mail_options: list[str], recipient: str) -> None:
+        """MAIL, RCPT and DATA as one group, whose replies come in this order (RFC 2920 section 3.1)."""
+        mail = " ".join((f"MAIL FROM:{smtplib.quoteaddr(sender)}", *mail_options))
+        self.send(f"{mail}\r\nRCPT TO:{smtplib.quoteaddr(recipient)}\r\nDATA\r\n")
+
     def log_in(self, user: str, password: str) -> bool:
         """Log in once, by one mechanism: smtplib's login would offer a refused password to each in turn.
 
@@ -129,6 +134,8 @@ class Wire(smtplib.SMTP):
     def getreply(self) -> tuple[int, bytes]:
         """A reply without the login's secrets: some servers repeat a line that they refuse, or its beginning."""
         code, text = super().getreply()
+        if not self._secrets:
+            return code, text
         for secret in self._secrets:
             if len(secret) > _SHORT_SECRET:
                 text = text.replace(secret, b"****")

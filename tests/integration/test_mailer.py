@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import time
@@ -20,6 +21,12 @@ TO = "op@example.com"
 
 
 _made: list[Mailer] = []
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["in-groups", "in-turn"])
+def _pipelining(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every server of these tests takes commands in groups, then none does."""
+    monkeypatch.setattr(SMTPServer, "pipelining", request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -106,12 +113,58 @@ def test_no_content_can_end_the_mail_early(smtp: SMTPServer, content: bytes) -> 
     assert not [command for command in smtp.commands if "evil" in command]
 
 
+def test_commands_go_in_one_group_only_where_the_server_takes_groups(smtp: SMTPServer) -> None:
+    together = []
+
+    def look(connection: Connection) -> None:
+        # What came with MAIL is there to be read; in turn, nothing more comes before this is answered.
+        if SMTPServer.pipelining or select.select([connection.sock], [], [], 0.2)[0]:
+            together.append(connection.file.peek().decode())
+        connection.say("250 ok")
+
+    smtp.on("mail", act=look)
+
+    assert send(smtp).state == "sent"
+    assert together == ([f"RCPT TO:<{TO}>\r\nDATA\r\n"] if SMTPServer.pipelining else [])
+
+
+@pytest.mark.parametrize("lenient", [False, True], ids=["refuses-DATA", "answers-354"])
+@pytest.mark.parametrize("step", ["mail", "rcpt"])
+def test_what_is_refused_within_a_group_leaves_the_connection_ready_for_the_next_mail(
+    smtp: SMTPServer, step: str, lenient: bool
+) -> None:
+    smtp.lenient = lenient
+    smtp.on(step, "550 5.1.1 no", times=1)
+
+    with mailer(smtp).session() as session:
+        refused, sent = session.send("no@example.com", CONTENT), session.send(TO, CONTENT)
+
+    assert (refused.state, refused.code, refused.phase) == ("dead", 550, step)
+    assert (sent.state, smtp.connections) == ("sent", 1)
+    assert [mail.recipient for mail in smtp.mails if mail.content] == [TO]
+
+
+@pytest.mark.parametrize("step", ["mail", "rcpt"])
+def test_a_server_that_goes_away_within_a_refused_group_is_left(smtp: SMTPServer, step: str) -> None:
+    def refuse_and_go(connection: Connection) -> None:
+        connection.say("450 4.2.0 later")
+        connection.cut()
+
+    smtp.on(step, act=refuse_and_go, times=1)
+
+    with mailer(smtp).session() as session:
+        refused, sent = session.send("no@example.com", CONTENT), session.send(TO, CONTENT)
+
+    assert (refused.state, refused.code, refused.phase) == ("failed", 450, step)
+    assert (sent.state, smtp.connections) == ("sent", 2)
+
+
 def test_several_mails_go_over_one_connection_each_in_its_own_transaction(smtp: SMTPServer) -> None:
     with mailer(smtp).session() as session:
         for n in range(3):
             session.send(f"op{n}@example.com", CONTENT)
     assert smtp.connections == 1
-    assert [command.upper() for command in smtp.commands if command.startswith("rcpt")] == [
+    assert [command.upper() for command in smtp.commands if command.upper().startswith("RCPT")] == [
         f"RCPT TO:<OP{n}@EXAMPLE.COM>" for n in range(3)
     ]
 
@@ -275,6 +328,17 @@ def test_tls_is_used_when_offered_and_verified(tls_server: SMTPServer, ca_file: 
     assert "STARTTLS" in tls_server.commands
 
 
+def test_a_replaced_ca_file_holds_from_the_next_connection_on(tls_server: SMTPServer, ca_file: Path) -> None:
+    good = ca_file.read_bytes()
+    assert send(tls_server, ca_file=ca_file).state == "sent"
+    trustme.CA().cert_pem.write_to_path(ca_file)
+    with pytest.raises(ChannelTrouble, match="not trusted"):
+        send(tls_server, ca_file=ca_file)
+    ca_file.write_bytes(good)
+
+    assert send(tls_server, ca_file=ca_file).state == "sent"
+
+
 def test_a_login_is_made_over_tls(tls_server: SMTPServer, ca_file: Path) -> None:
     assert send(tls_server, ca_file=ca_file, user="me", password="secret").state == "sent"
 
@@ -390,15 +454,17 @@ def test_a_lease_lost_while_connecting_leaves_no_connection_open(smtp: SMTPServe
     assert held.value
 
 
-def test_the_lease_is_looked_at_before_every_step_and_ends_the_session_when_lost(smtp: SMTPServer) -> None:
+@pytest.mark.parametrize("step", range(4, 9))  # After connect, banner and ehlo, and no later than the final dot.
+def test_the_lease_is_looked_at_before_every_step_and_ends_the_session_when_lost(smtp: SMTPServer, step: int) -> None:
     steps = []
 
-    def lose_it_at_data() -> None:
+    def lose_it() -> None:
         steps.append(1)
-        if len(steps) == 6:  # connect, banner, ehlo, mail, rcpt, data
+        if len(steps) == step:
             raise LeaseLost("token")
 
-    with pytest.raises(LeaseLost), mailer(smtp).session(lose_it_at_data) as session:
+    with pytest.raises(LeaseLost), mailer(smtp).session(lose_it) as session:
         session.send(TO, CONTENT)
+    assert len(steps) == step
+    wait_for(lambda: not smtp.open_connections())
     assert smtp.mails == []
-    assert "DATA" not in smtp.commands

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from email import policy
 from email.message import EmailMessage
 from pathlib import Path
+from typing import ClassVar
 
 
 @dataclass
@@ -59,6 +60,10 @@ class Rule:
 class SMTPServer:
     """Listens on ``host``. Steps are banner, ehlo, starttls, auth, mail, rcpt, data, content, dot, quit, noop."""
 
+    #: Whether commands may come in groups (RFC 2920), as most servers allow.
+    pipelining: ClassVar[bool] = True
+    #: Answer DATA as usual also where no recipient was accepted.
+    lenient: bool = False
     tls: ssl.SSLContext | None = None
     implicit_tls: bool = False
     starttls: bool = True
@@ -144,7 +149,7 @@ class SMTPServer:
 
     def moments(self, beginning: str) -> list[float]:
         """When what begins like this was heard: a verb with what follows it, or CONNECT."""
-        return [at for at, what in self.heard if what.startswith(beginning)]
+        return [at for at, what in self.heard if what.upper().startswith(beginning.upper())]
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -174,10 +179,13 @@ class Connection:
         self.number = number
         self.secured = False
         self.sender = self.recipient = ""
+        #: How far the transaction has come: nothing yet, the sender, or a recipient is accepted.
+        self._transaction = self._said = ""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = sock.makefile("rb")
 
     def say(self, text: str) -> None:
+        self._said = text
         self.sock.sendall(text.encode("utf-8", "surrogateescape") + b"\r\n")
 
     def secure(self) -> None:
@@ -227,12 +235,20 @@ class Connection:
             elif verb == "MAIL":
                 self.sender = re.findall(r"<(.*?)>", command)[0]
                 self.answer("mail", "250 ok")
+                self._transaction = "mail" if self._said.startswith("2") else ""
             elif verb == "RCPT":
                 self.recipient = re.findall(r"<(.*?)>", command)[0]
-                self.answer("rcpt", "250 ok")
+                if not self._transaction:
+                    self.say("503 5.5.1 MAIL first")
+                else:
+                    self.answer("rcpt", "250 ok")
+                    self._transaction = "rcpt" if self._said.startswith("2") else self._transaction
             elif verb == "DATA":
-                if self.answer("data", "354 go ahead"):
+                if self._transaction != "rcpt" and not self.server.lenient:
+                    self.say("554 5.5.1 no valid recipients")
+                elif self.answer("data", "354 go ahead"):
                     self._data()
+                    self._transaction = ""
             elif verb == "QUIT":
                 self.answer("quit", "221 bye")
                 return
@@ -240,7 +256,7 @@ class Connection:
                 self.answer(verb.lower(), "250 ok")
 
     def _features(self) -> str:
-        features = ["test", "SIZE 10485760", "8BITMIME"]
+        features = ["test", "SIZE 10485760", "8BITMIME"] + ["PIPELINING"] * self.server.pipelining
         if self.server.tls and self.server.starttls and not self.secured:
             features.append("STARTTLS")
         mechanisms = ["PLAIN", "LOGIN"] * bool(self.server.users) + ["XOAUTH2"] * bool(self.server.tokens)

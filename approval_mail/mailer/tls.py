@@ -1,0 +1,35 @@
+"""The TLS context that connections to a channel share."""
+
+from __future__ import annotations
+
+import ssl
+from functools import lru_cache
+from pathlib import Path
+
+from approval_mail.mailer.channel import Channel
+from approval_mail.mailer.trouble import trouble
+
+
+def tls_context(channel: Channel) -> ssl.SSLContext:
+    """A context that verifies, made anew once the certificates on disk have changed; raises ChannelTrouble.
+
+    Reading the system's certificates takes longer than a mail.
+    """
+    system = ssl.get_default_verify_paths()
+    places = [str(channel.ca_file)] if channel.ca_file else [system.cafile, system.capath]
+    try:
+        return _context(channel.ca_file, tuple(Path(place).stat().st_mtime_ns for place in places if place))
+    except (OSError, ssl.SSLError) as error:
+        raise trouble(
+            channel,
+            "tls",
+            f"SMTP_TLS_CA_FILE cannot be used: {error}",
+            permanent=True,
+            next_step="name a file with PEM certificates in SMTP_TLS_CA_FILE",
+        ) from error
+
+
+@lru_cache(maxsize=4)
+def _context(ca_file: Path | None, changed: tuple[int, ...]) -> ssl.SSLContext:
+    """``changed``, nanoseconds, tells one state of the certificates from another."""
+    return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)

@@ -1,0 +1,150 @@
+"""The bench's arithmetic, its table and its sink; no time is asserted."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import smtplib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from bench import __main__ as bench
+from bench import report
+from bench.burst import Burst
+from bench.events import request
+from bench.ratios import Row, Spread, at_least, at_most, paired, shown, stated
+from bench.sink.connection import Connection, Manner
+
+
+def test_a_spread_is_median_lowest_and_highest() -> None:
+    assert Spread.of([3, 9, 1]) == Spread(3, 1, 9)
+
+
+def test_ratios_are_taken_repetition_by_repetition() -> None:
+    assert paired([10, 40, 90], [10, 20, 30]) == Spread(2, 1, 3)
+
+
+def test_a_measure_that_was_not_taken_as_often_has_no_ratio() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        paired([1, 2], [1])
+
+
+@pytest.mark.parametrize(
+    ("row", "goal", "met", "missed_by"),
+    [
+        (at_least("m", 5, Spread(5, 4, 6), "f"), "at least 5 times", True, 0),
+        (at_least("m", 5, Spread(4, 3, 9), "f"), "at least 5 times", False, 0.2),
+        (at_most("m", 0.2, Spread(0.2, 0.1, 0.9), "f"), "at most 0.2 times", True, 0),
+        (at_most("m", 2.5, Spread(5, 1, 6), "f", unit="KB"), "at most 2.5 KB", False, 1),
+        (stated("m", Spread(7, 7, 7), "f"), "", True, 0),
+    ],
+)
+def test_the_median_meets_a_goal_or_misses_it_by_a_share(row: Row, goal: str, met: bool, missed_by: float) -> None:
+    assert (row.goal, row.met) == (goal, met)
+    assert row.missed_by == pytest.approx(missed_by)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (0.000123, "0.000123"), (0.0123, "0.0123"), (1.2345, "1.23"), (1234.5, "1,234")]
+)
+def test_figures_have_three_digits_and_no_exponent(value: float, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_the_table_shows_each_row_beside_its_goal() -> None:
+    rows = [
+        at_least("bursts", 5, Spread(4, 3, 9), "(f) 40, (b) 10 events/s", note="12 spooled"),
+        at_most("hook", 2, Spread(1.5, 1, 2), "0.3 ms"),
+        stated("scaling", Spread(2, 2, 2), "100 against 50"),
+    ]
+    assert report.table(rows).splitlines()[2:] == [
+        "| bursts | at least 5 times | 4 (3..9) times | missed by 20% | (f) 40, (b) 10 events/s; 12 spooled |",
+        "| hook | at most 2 times | 1.5 (1..2) times | met | 0.3 ms |",
+        "| scaling | stated | 2 (2..2) times |  | 100 against 50 |",
+    ]
+
+
+@pytest.mark.parametrize("name", ["goals", *bench.TABLES])
+def test_the_document_has_a_place_for_each_table(name: str) -> None:
+    document = report.DOCUMENT.read_text("utf-8")
+    written = report.put(document, name, "one\n")
+    assert written == report.put(report.put(document, name, "another"), name, "one")
+    assert written.count("\n\none\n\n<!-- end of bench") == 1
+
+
+def test_a_document_without_markers_is_not_written() -> None:
+    with pytest.raises(ValueError, match="lacks"):
+        report.put("# Performance\n", "goals", "table")
+
+
+@pytest.mark.parametrize("module", [*bench.MEASURES.values(), *bench.TABLES.values()])
+def test_each_measure_is_a_module(module: str) -> None:
+    assert importlib.util.find_spec(module)
+
+
+def test_a_burst_owns_up_to_what_went_wrong() -> None:
+    assert Burst(10, 2, 0.5, 0.5, 0, {"accepted": 10}).strays == ""
+    assert Burst(10, 2, 0.5, 0.5, 1, {"accepted": 8, "spooled": 2}).strays == "2 spooled, 1 mails twice"
+
+
+def test_costs_are_counted_for_each_thousand_events() -> None:
+    burst = Burst(2_000, 4, 3, 1, 0)
+    assert (burst.rate, burst.cpu) == (500, 2)
+
+
+def test_costs_by_cpu_are_those_of_whoever_sends() -> None:
+    assert Burst(100, 1, 0.5, 9, 0).rate_of_cpu == 200
+    assert Burst(100, 1, 0, 0.25, 0).rate_of_cpu == 400
+
+
+def test_a_request_can_be_told_by_its_recipient_and_has_the_size_asked_for() -> None:
+    fields = request(7, payload=1024)
+    assert fields["email_to"] == f"{fields['request_id']}@bench.example"
+    assert len(json.dumps(fields)) == 1024
+
+
+@pytest.fixture
+def sink() -> Iterator[tuple[socket.socket, list[str]]]:
+    """The client's end of a session with the sink, and what the sink keeps."""
+    client, server = socket.socketpair()
+    kept: list[str] = []
+    thread = threading.Thread(target=_serve, args=(Connection(server, Manner(), kept.append),))
+    thread.start()
+    with client:
+        yield client, kept
+    thread.join(10)
+
+
+def _serve(connection: Connection) -> None:
+    try:
+        connection.serve()
+    except ConnectionError:
+        return
+
+
+def test_the_sink_keeps_whom_each_mail_was_for(sink: tuple[socket.socket, list[str]]) -> None:
+    client, kept = sink
+
+    class Client(smtplib.SMTP):
+        def _get_socket(self, *_: object) -> socket.socket:  # type: ignore[override]
+            return client
+
+    with Client("sink") as smtp:
+        for name in ("one", "two"):
+            smtp.sendmail("a@bench.example", f"{name}@bench.example", "Subject: x\r\n\r\n.\r\n..\r\n")
+    assert kept == ["one", "two"]
+
+
+def test_commands_that_come_together_are_answered_together(sink: tuple[socket.socket, list[str]]) -> None:
+    client, kept = sink
+    client.sendall(b"EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<one@b.example>\r\nDATA\r\nhello\r\n.\r\nQUIT\r\n")
+    replies = b""
+    while chunk := client.recv(65_536):
+        replies += chunk
+    assert [line[:3] for line in replies.split(b"\r\n") if line[3:4] == b" "] == [
+        b"220", b"250", b"250", b"250", b"354", b"250", b"221",
+    ]  # fmt: skip
+    assert kept == ["one"]
