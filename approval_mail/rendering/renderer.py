@@ -11,13 +11,13 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
-import css_inline
 from jinja2 import Environment, TemplateRuntimeError
 
 from approval_mail.errors import TemplateFailed
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
 from approval_mail.rendering.faults import TEMPLATE_FAULTS, describe
 from approval_mail.rendering.html_to_text import html_to_text
+from approval_mail.rendering.inlining import Inliner
 from approval_mail.rendering.loader import Loader, loader_of, make_environment, packaged_folder, stamp, template_names
 from approval_mail.rendering.message import Composer, one_line
 from approval_mail.rendering.wording import word_arguments, word_moment, word_span
@@ -60,7 +60,7 @@ class Renderer:
         #: Sees only packaged files, so that no operator's file can break it.
         self._packaged = make_environment(Loader([packaged], language))
         self._own = make_environment(Loader([folder, packaged], language)) if folder else None
-        self._inliner = css_inline.CSSInliner(keep_at_rules=True, load_remote_stylesheets=False)
+        self._inliner = Inliner()
         self._missing_told = False
         #: The last fault told of each event type's own template, until it renders again.
         self._faults: dict[str, str] = {}
@@ -135,8 +135,7 @@ class Renderer:
     def _render(self, environment: Environment, type_name: str, values: dict[str, Any]) -> Content:
         page = environment.get_template(f"{type_name}.html")
         plain = environment.get_template(f"{type_name}.txt")
-        packaged = self._packaged.get_template(f"{type_name}.html")
-        fallback = _subject(packaged.blocks["subject"](packaged.new_context(values)))
+        fallback = "" if environment is self._packaged else self._packaged_subject(type_name, values)
         context = page.new_context({**values, "subject": fallback})
         try:
             # Template.render, but the context is kept: it knows the subject block once the page has run.
@@ -145,9 +144,14 @@ class Renderer:
         except TEMPLATE_FAULTS:
             environment.handle_exception()
         path = str(page.filename)
-        inlined = self._inliner.inline(markup)
+        links = (values["approve_url"], values["reject_url"]) if values["decidable"] else ()
+        inlined = self._inliner.inline(markup, links=links)
         text = html_to_text(inlined) if self._page_of_text(environment, type_name) else plain.render(values)
         return Content(subject or fallback, inlined, text.strip("\n") + "\n", path)
+
+    def _packaged_subject(self, type_name: str, values: dict[str, Any]) -> str:
+        page = self._packaged.get_template(f"{type_name}.html")
+        return _subject(page.blocks["subject"](page.new_context(values)))
 
     def _values(self, event: ApprovalEvent, now: datetime) -> dict[str, Any]:
         """Everything that a template can name; ours win over extra fields of the same name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import Template
@@ -19,12 +20,11 @@ def word_moment(moment: datetime | None, timezone: tzinfo | None) -> str:
     if moment is None:
         return ""
     local = moment.astimezone(timezone)
-    zone, offset = local.tzname() or "", local.strftime("%z")
-    offset = f"UTC{offset[:3]}:{offset[3:5]}"
-    if not zone.isalpha():
-        zone = offset
-    elif zone not in _CLEAR_ZONES:
-        zone = f"{zone} ({offset})"
+    zone = local.tzname() or ""
+    if zone not in _CLEAR_ZONES:
+        offset = local.strftime("%z")
+        offset = f"UTC{offset[:3]}:{offset[3:5]}"
+        zone = f"{zone} ({offset})" if zone.isalpha() else offset
     return f"{local:%Y-%m-%d %H:%M:%S} {zone}"
 
 
@@ -32,9 +32,14 @@ def word_span(span: timedelta, words: Template) -> str:
     """A span in the language of ``words``, its duration.txt, such as ``4분 52초``; empty for a negative one."""
     if span < timedelta(0):
         return ""
-    minutes, seconds = divmod(span.seconds, 60)
+    return _word_span(span.days, span.seconds, words)
+
+
+@lru_cache(maxsize=1024)
+def _word_span(days: int, seconds: int, words: Template) -> str:
+    minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    return words.render(days=span.days, hours=hours, minutes=minutes, seconds=seconds).strip()
+    return words.render(days=days, hours=hours, minutes=minutes, seconds=seconds).strip()
 
 
 def word_arguments(arguments: Any) -> tuple[str, int]:
