@@ -26,14 +26,15 @@ class Plan:
     events_per_task: int
 
 
-def plan(*, due: int, claimed: int, lately: int, batch_size: int) -> Plan:
+def plan(*, due: int, claimed: int, lately: int, batch_size: int, urgent: bool = False) -> Plan:
     """Decide how ``due`` events become tasks while ``claimed`` others are under way.
 
     ``lately`` events were finished in the last seconds: no more is claimed than can be sent before
     its lease would run out in Celery's queue. The rest stays pending; who finishes asks for more.
+    ``urgent`` ones find half as much room again, which a backlog leaves free.
     """
     most = max(ALWAYS_CLAIMED * batch_size, min(_AHEAD * lately, MAX_CLAIMED))
-    room = most - claimed
+    room = most + (most // 2 if urgent else 0) - claimed
     if room < min(due, most // 2) or not due:
         # Refilled by halves: a handful of events each time would cost a chord each time.
         return Plan(tasks=0, events_per_task=batch_size)

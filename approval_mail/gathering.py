@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from approval_mail.batching import count, plan
+from approval_mail.batching import plan
 from approval_mail.store import Claim, EventStore
 
 logger = logging.getLogger(__name__)
@@ -29,17 +29,21 @@ def gather(
         return []
     if survey.channel == "probe":
         return store.claim(groups=1, size=batch_size, recipients=recipients)
-    first: list[Claim] = []
-    if survey.urgent and (survey.claimed or survey.due > batch_size):
-        # Someone waits for these: they go in claims of their own, ahead of the backlog and above its bound.
-        groups = count(survey.urgent, batch_size)
-        first = store.claim(groups=groups, size=batch_size, recipients=recipients, urgent=True)
-    wanted = plan(
-        due=survey.due - sum(len(claim.event_ids) for claim in first),
-        claimed=survey.claimed,
-        lately=survey.lately,
-        batch_size=batch_size,
-    )
-    if not wanted.tasks:
-        return first
-    return first + store.claim(groups=wanted.tasks, size=wanted.events_per_task, recipients=recipients)
+    claims: list[Claim] = []
+    waiting = [(survey.due, False)]
+    if survey.claimed or survey.due > batch_size:
+        # Not all goes out at once: the urgent ones, for which someone waits, in claims of their own and ahead.
+        waiting.insert(0, (survey.urgent, True))
+    for events, urgent in waiting:
+        taken = sum(len(claim.event_ids) for claim in claims)
+        wanted = plan(
+            due=events - taken,
+            claimed=survey.claimed + taken,
+            lately=survey.lately,
+            batch_size=batch_size,
+            urgent=urgent,
+        )
+        if wanted.tasks:
+            size = wanted.events_per_task
+            claims += store.claim(groups=wanted.tasks, size=size, recipients=recipients, urgent=urgent)
+    return claims

@@ -11,6 +11,7 @@ import ssl
 import time
 from typing import Any
 
+from approval_mail.addresses import is_address
 from approval_mail.mailer.trouble import Refused
 
 #: What a part of a secret in a reply would be, or be part of.
@@ -92,8 +93,8 @@ class Wire(smtplib.SMTP):
 
     def send_commands(self, sender: str, mail_options: list[str], recipient: str) -> None:
         """MAIL, RCPT and DATA as one group, whose replies come in this order (RFC 2920 section 3.1)."""
-        mail = " ".join((f"MAIL FROM:{smtplib.quoteaddr(sender)}", *mail_options))
-        self.send(f"{mail}\r\nRCPT TO:{smtplib.quoteaddr(recipient)}\r\nDATA\r\n")
+        mail = " ".join((f"MAIL FROM:{_path(sender)}", *mail_options))
+        self.send(f"{mail}\r\nRCPT TO:{_path(recipient)}\r\nDATA\r\n")
 
     def log_in(self, user: str, password: str) -> bool:
         """Log in once, by one mechanism: smtplib's login would offer a refused password to each in turn.
@@ -180,6 +181,11 @@ class _TimedReader(io.RawIOBase):
         if self._wire.received > _MAX_REPLY:
             raise OSError("the server's reply has no end")
         return count
+
+
+def _path(address: str) -> str:
+    # smtplib makes something harmless of what is no address, at a price.
+    return f"<{address}>" if is_address(address) else smtplib.quoteaddr(address)
 
 
 def _base64(text: str) -> bytes:

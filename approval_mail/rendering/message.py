@@ -53,9 +53,6 @@ Content-Transfer-Encoding: base64
 {html}
 --{boundary}--
 """.replace("\n", "\r\n")
-_OPENS_A_THREAD = "References: {thread}"
-#: On two lines, as one would be too long.
-_ANSWERS = "In-Reply-To: {asked}\r\nReferences: {thread}\r\n {asked}"
 
 
 class Composer:
@@ -70,11 +67,12 @@ class Composer:
         self, event: ApprovalEvent, recipient: str, *, date: datetime, subject: str, text: str, html: str
     ) -> bytes:
         """The message for ``recipient``: ASCII with CRLF line ends, the same bytes for the same arguments."""
-        own, asked, thread = (
-            message_id(event_id, recipient, self._domain)
-            for event_id in (event.event_id, f"{event.request_id}:approval_requested", f"{event.request_id}:thread")
-        )
-        answers = event.kind.outcome or event.kind.recurs
+        own = message_id(event.event_id, recipient, self._domain)
+        thread = f"References: {message_id(f'{event.request_id}:thread', recipient, self._domain)}"
+        if event.kind.outcome or event.kind.recurs:
+            asked = message_id(f"{event.request_id}:approval_requested", recipient, self._domain)
+            # On two lines, as one would be too long.
+            thread = f"In-Reply-To: {asked}\r\n{thread}\r\n {asked}"
         return _MESSAGE.format(
             # Base64 has no underscore, so the boundary is in no part.
             boundary=f"=_{own[1:27]}",
@@ -83,7 +81,7 @@ class Composer:
             subject=_unstructured(one_line(subject)),
             date=format_datetime(date),
             own=own,
-            thread=(_ANSWERS if answers else _OPENS_A_THREAD).format(thread=thread, asked=asked),
+            thread=thread,
             domain=self._domain,
             text=_base64(text),
             html=_base64(html),

@@ -30,6 +30,8 @@ from approval_mail.store.values import Claim, Counts, Recorded, Survey, Verdict,
 MAX_OPEN_TRIES = 3
 #: Events that one script call moves at the most, so that Redis never stalls for others.
 _CHUNK = 1_000
+#: Events that one script call claims at the most: each may have 50 mails, which are written down here.
+_CHUNK_OF_CLAIMS = 200
 
 
 class EventStore:
@@ -176,17 +178,24 @@ class EventStore:
 
         ``recipients`` receive every event that names none itself; they are frozen here.
         """
-        rows = self._run(
-            "claim",
-            milliseconds(timing.LEASE),
-            groups,
-            size,
-            secrets.token_hex(8),
-            ",".join(recipients),
-            self._lifetime,
-            flag(urgent),
-        )
-        return [Claim(token, tuple(ids), urgent, about=_about(record, ids)) for token, record, *ids in rows]
+        claims: list[Claim] = []
+        while groups > 0:
+            now = min(groups, max(1, _CHUNK_OF_CLAIMS // size))
+            rows = self._run(
+                "claim",
+                milliseconds(timing.LEASE),
+                now,
+                size,
+                secrets.token_hex(8),
+                ",".join(recipients),
+                self._lifetime,
+                flag(urgent),
+            )
+            claims += [Claim(token, tuple(ids), urgent, about=_about(record, ids)) for token, record, *ids in rows]
+            groups -= now
+            if sum(len(ids) for _, _, *ids in rows) < now * size:
+                break
+        return claims
 
     def begin(self, token: str, event_ids: Sequence[str], *, attempt: int) -> tuple[list[Work], dict[str, str]]:
         """Begin try number ``attempt`` of a claim: what is to be sent, and what was suppressed with its reason.

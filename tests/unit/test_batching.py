@@ -28,6 +28,20 @@ def test_due_events_are_cut_into_tasks(due: int, claimed: int, lately: int, size
     assert plan(due=due, claimed=claimed, lately=lately, batch_size=size) == wanted
 
 
+@pytest.mark.parametrize(
+    ("due", "claimed", "wanted"),
+    [
+        pytest.param(1, MAX_CLAIMED, Plan(1, 10), id="one beside a backlog"),
+        pytest.param(300, MAX_CLAIMED, Plan(10, 30), id="some beside a backlog"),
+        pytest.param(5000, MAX_CLAIMED, Plan(9, 60), id="as many as there is room for beside a backlog"),
+        pytest.param(5000, MAX_CLAIMED + 1, Plan(0, 10), id="more when half of the bound is free"),
+        pytest.param(49_000, 0, Plan(15, 100), id="never all at once"),
+    ],
+)
+def test_urgent_events_find_room_beside_a_backlog_and_have_a_bound_too(due: int, claimed: int, wanted: Plan) -> None:
+    assert plan(due=due, claimed=claimed, lately=9000, batch_size=10, urgent=True) == wanted
+
+
 @pytest.mark.parametrize("due", range(1, 3000, 37))
 @pytest.mark.parametrize("size", [1, 7, 10, 1000])
 def test_a_plan_covers_what_is_due_up_to_the_bound(due: int, size: int) -> None:

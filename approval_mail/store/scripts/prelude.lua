@@ -41,11 +41,6 @@ local function decode_mail(text)
   return {s = 'dead', a = 0, o = 0, p = 'record', r = 'the record of this mail is damaged', t = now}
 end
 
-local function load_mail(id, recipient)
-  local text = redis.call('HGET', event_key(id), 'mail:' .. recipient)
-  return text and decode_mail(text)
-end
-
 local function save_mail(id, recipient, mail)
   mail.t = now
   redis.call('HSET', event_key(id), 'mail:' .. recipient, cjson.encode(mail))
@@ -80,8 +75,7 @@ end
 local function tally(token, word)
   if not token or token == '' then return end
   local key = prefix .. 'tally:' .. token
-  redis.call('HINCRBY', key, word, 1)
-  redis.call('PEXPIRE', key, 3600000)
+  if redis.call('HINCRBY', key, word, 1) == 1 then redis.call('PEXPIRE', key, 3600000) end
 end
 
 local function put_pending(id, due)
@@ -206,7 +200,8 @@ local function record_event(first)
     redis.call('SADD', prefix .. 'recurring:' .. request, id)
     redis.call('PERSIST', prefix .. 'recurring:' .. request)
   end
-  put_pending(id, now)
+  redis.call('ZADD', PENDING, now, id)
+  if urgent == '1' then redis.call('ZADD', URGENT, now, id) end
 
   if redis.call('ZCOUNT', PENDING, '-inf', now) >= tonumber(batch_size) then
     return recorded(ask_wake(0, tonumber(lifetime)))

@@ -9,12 +9,17 @@
 local refusal = write_despite_full_memory()
 if refusal then return refusal end
 local token, history = ARGV[2], ARGV[3]
-local function held(id) return redis.call('HGET', event_key(id), 'token') == token end
+-- Answers a mail, nil if there is none, and the named fields of its event.
+local function load(id, recipient, ...)
+  local fields = redis.call('HMGET', event_key(id), 'mail:' .. recipient, ...)
+  return fields[1] and decode_mail(fields[1]), unpack(fields, 2, 1 + select('#', ...))
+end
 -- A client that did not hear the answer calls again by the same name: nothing is counted twice.
 local call = ARGV[15]
 
 local state, id, recipient, verdict = '', ARGV[5], ARGV[6], ARGV[7]
-local mail = id ~= '' and load_mail(id, recipient)
+local mail, holder, decidable, request
+if id ~= '' then mail, holder, decidable, request = load(id, recipient, 'token', 'decidable', 'request') end
 -- An operator may have reopened it meanwhile.
 if id ~= '' and not mail and verdict == 'sent' and redis.call('EXISTS', event_key(id)) == 1 then
   mail = {s = 'open', a = 1, o = 1}
@@ -22,7 +27,7 @@ end
 if mail and mail.k == call then
   if mail.s ~= 'open' then state = settle_event(id, history) end
 -- A worker that lost its lease can settle nothing but an acceptance: that one is a fact.
-elseif mail and mail.s ~= 'sent' and (verdict == 'sent' or (held(id) and mail.s == 'open')) then
+elseif mail and mail.s ~= 'sent' and (verdict == 'sent' or (holder == token and mail.s == 'open')) then
   if verdict ~= 'unspent' then mail.c, mail.p, mail.r = ARGV[8], ARGV[9], ARGV[10] end
   if verdict ~= 'unknown' then mail.o = math.max(0, mail.o - 1) end
   if verdict == 'unspent' then mail.a = mail.a - 1 end
@@ -30,10 +35,7 @@ elseif mail and mail.s ~= 'sent' and (verdict == 'sent' or (held(id) and mail.s 
     mail.s = verdict
     tally(token, verdict)
   end
-  if verdict == 'sent' then
-    local decidable, request = unpack(redis.call('HMGET', event_key(id), 'decidable', 'request'))
-    if decidable == '1' then note_told(request) end
-  end
+  if verdict == 'sent' and decidable == '1' then note_told(request) end
   mail.k = call
   save_mail(id, recipient, mail)
   -- A try that failed leaves its event claimed, or deferred by what follows.
@@ -46,17 +48,17 @@ end
 
 local next_id, next_recipient = ARGV[11], ARGV[12]
 if next_id == '' then return {state, ''} end
-if not held(next_id) then return {state, 'lost'} end
-if redis.call('HGET', event_key(next_id), 'urgent') ~= '1'
+local upcoming, next_holder, urgent, type, next_request, next_decidable =
+  load(next_id, next_recipient, 'token', 'urgent', 'type', 'request', 'decidable')
+if next_holder ~= token then return {state, 'lost'} end
+if urgent ~= '1'
   and redis.call('ZCOUNT', URGENT, '-inf', now - tonumber(ARGV[13])) > 0 then return {state, 'yield'} end
-local type, request, decidable = unpack(redis.call('HMGET', event_key(next_id), 'type', 'request', 'decidable'))
 -- It may have been decided since the try began, while mails before it were sent.
-local moot = decidable == '1' and cjson.decode(ARGV[14])[type] and ended(request)
+local moot = next_decidable == '1' and cjson.decode(ARGV[14])[type] and ended(next_request)
 if moot then
   close_open_mails(next_id, 'suppressed', '', '', moot, history)
   return {state, moot}
 end
-local upcoming = load_mail(next_id, next_recipient)
 if not upcoming or upcoming.s ~= 'open' then return {state, 'done'} end
 if upcoming.k == call then return {state, 'go'} end
 if upcoming.o >= tonumber(ARGV[4]) then
