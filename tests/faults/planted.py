@@ -44,9 +44,10 @@ PLANTS = (
         (
             Edit(
                 f"{_STORE}/settle.lua",
-                "return redis.call('HGET', event_key(id), 'token') == token",
-                "return redis.call('HGET', event_key(id), 'token') ~= false",
+                "(holder == token and mail.s == 'open')",
+                "(holder and mail.s == 'open')",
             ),
+            Edit(f"{_STORE}/settle.lua", "next_holder ~= token", "not next_holder"),
         ),
     ),
     Plant(
@@ -84,8 +85,8 @@ PLANTS = (
         "tests/integration/test_mailer.py::test_an_untrusted_certificate_stops_everything_before_the_login",
         (
             Edit(
-                "approval_mail/mailer/trouble.py",
-                "ssl.create_default_context(cafile=str(channel.ca_file) if channel.ca_file else None)",
+                "approval_mail/mailer/tls.py",
+                "ssl.create_default_context(cafile=str(ca_file) if ca_file else None)",
                 "ssl._create_unverified_context()",
             ),
         ),

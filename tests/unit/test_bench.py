@@ -8,6 +8,7 @@ import smtplib
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from bench import __main__ as bench
 from bench import report
 from bench.burst import Burst
 from bench.events import request
+from bench.measures import bursts
 from bench.ratios import Row, Spread, at_least, at_most, paired, shown, stated
 from bench.sink.connection import Connection, Manner
 
@@ -104,6 +106,25 @@ def test_a_request_can_be_told_by_its_recipient_and_has_the_size_asked_for() -> 
     fields = request(7, payload=1024)
     assert fields["email_to"] == f"{fields['request_id']}@bench.example"
     assert len(json.dumps(fields)) == 1024
+
+
+def test_bursts_are_compared_as_the_goals_say() -> None:
+    rates = {"a": 500, "b": 100, "c": 400, "d": 1_000, "e": 1_000, "f": 900, "g": 300}
+    cpu = {letter: 1_000 / rate for letter, rate in rates.items()}
+    plain = {letter: [Burst(1_000, 1_000 / rate, cpu[letter], 0, 0)] for letter, rate in rates.items()}
+    plain["f"] = [replace(plain["f"][0], receipts={"accepted": 999, "spooled": 1})]
+    rows = bursts.compared(plain, {letter: plain[letter] for letter in "bf"}, 1_000, 100)
+    assert [(row.goal, row.ratio.median, row.met) for row in rows] == [
+        ("at least 5 times", pytest.approx(9), True),
+        ("at least 2.5 times", pytest.approx(2.25), False),
+        ("at least 0.9 times", pytest.approx(0.9), True),
+        ("at least 0.9 times", pytest.approx(0.9), True),
+        ("at most 0.2 times", pytest.approx(1 / 9), True),
+        ("at least 8 times", pytest.approx(9), True),
+        ("", pytest.approx(0.9), True),
+        ("", pytest.approx(3), True),
+    ]
+    assert rows[0].note == "1 spooled"
 
 
 @pytest.fixture
