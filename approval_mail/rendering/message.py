@@ -45,12 +45,14 @@ MIME-Version: 1.0
 Content-Transfer-Encoding: base64
 
 {text}
+
 --{boundary}
 Content-Type: text/html; charset="utf-8"
 MIME-Version: 1.0
 Content-Transfer-Encoding: base64
 
 {html}
+
 --{boundary}--
 """.replace("\n", "\r\n")
 
@@ -119,7 +121,8 @@ def _base64(body: str) -> str:
     # RFC 2045 section 6.8: line breaks are CRLF before base64.
     lines = body.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
     encoded = binascii.b2a_base64(lines.encode("utf-8", "replace"), newline=False).decode("ascii")
-    return "".join(f"{encoded[start : start + _BASE64_LINE]}\r\n" for start in range(0, len(encoded), _BASE64_LINE))
+    # A list, for joining one is a third faster than joining what a generator gives.
+    return "\r\n".join([encoded[at : at + _BASE64_LINE] for at in range(0, len(encoded), _BASE64_LINE)])
 
 
 @lru_cache(maxsize=1024)

@@ -25,7 +25,7 @@ def word_moment(moment: datetime | None, timezone: tzinfo | None) -> str:
         offset = local.strftime("%z")
         offset = f"UTC{offset[:3]}:{offset[3:5]}"
         zone = f"{zone} ({offset})" if zone.isalpha() else offset
-    return f"{local:%Y-%m-%d %H:%M:%S} {zone}"
+    return f"{local.isoformat(' ', 'seconds')[:19]} {zone}"
 
 
 def word_span(span: timedelta, words: Template) -> str:
