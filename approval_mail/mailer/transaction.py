@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import smtplib
 import ssl
 from collections.abc import Callable, Container, Sequence
@@ -268,15 +267,10 @@ def _why(error: BaseException, seconds: float) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-_LINE_END = re.compile(rb"\r\n|\r|\n")
-
-
 def _dot_stuffed(content: bytes) -> bytes:
     """CRLF line ends and doubled leading dots (RFC 5321 section 4.5.2), without the final dot."""
-    text = content
-    if not text.count(b"\r\n") == text.count(b"\r") == text.count(b"\n"):
-        text = _LINE_END.sub(b"\r\n", text)
+    text = b"\r\n".join(content.splitlines()) + b"\r\n"
     if text.startswith(b"."):
         text = b"." + text
-    text = text.replace(b"\n.", b"\n..")
-    return text if text.endswith(b"\r\n") else text + b"\r\n"
+    # No look at what follows the last dot: of a mail in base64, that is nearly all.
+    return text.replace(b"\n.", b"\n..") if text.find(b"\n.", 0, text.rfind(b".") + 1) >= 0 else text

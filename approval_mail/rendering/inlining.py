@@ -15,7 +15,7 @@ from markupsafe import escape
 #: Characters for private use, which frame what is filled in.
 _OPEN, _CLOSE = "\ue000", "\ue001"
 #: A page that holds one of these, or what browsers read as another character, is inlined as a whole.
-_ODD = re.compile(f"[{_OPEN}{_CLOSE}\0\r]")
+_ODD = (_OPEN, _CLOSE, "\0", "\r")
 _HOLE = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
 #: Words between two tags. Where a tag holds ``<`` or ``>`` it is mistaken for words, and no form will fit.
 _WORDS = re.compile(r">([^<]*[^<\s][^<]*)(?=<)")
@@ -56,7 +56,7 @@ class Inliner:
 
     def inline(self, page: str, *, links: Sequence[str] = ()) -> str:
         """The page with its styles inlined; ``links`` are those that no other page has, which no style depends on."""
-        if _ODD.search(page):
+        if any(character in page for character in _ODD):
             return self._whole.inline(page)
         marks = {str(escape(link)): f"{_OPEN}link{number}{_CLOSE}" for number, link in enumerate(links) if link}
         common = page
