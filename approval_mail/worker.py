@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from typing import Any
@@ -31,9 +32,11 @@ def prepare(conf: Any, **_: object) -> None:
 
 
 @signals.celeryd_after_setup.connect
-def compile_templates(**_: object) -> None:
-    """Before the pool forks, so that its processes share what is compiled; once there is a log to tell faults in."""
+def prepare_to_fork(**_: object) -> None:
+    """Compile the templates, so that the pool's processes share them; once there is a log to tell faults in."""
     services.renderer().prepare()
+    # What is there by now stays for good: a collection that looked at it would write to memory that all share.
+    gc.freeze()
 
 
 @signals.after_setup_logger.connect
