@@ -3,7 +3,7 @@ PYTHON ?= python3
 PACKAGING := setup.cfg setup.py pyproject.toml
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test faults check clean
+.PHONY: demo test faults bench check clean
 
 demo: .venv/demo.stamp
 	.venv/bin/approval-mail demo $(ARGS)
@@ -14,6 +14,12 @@ test: .venv/test.stamp
 # Every fault of docs/reliability.md, for real; SEED=... replays what was left to chance.
 faults: .venv/test.stamp
 	.venv/bin/pytest tests/faults --faults -n4 --dist=load $(if $(SEED),--seed=$(SEED))
+
+# The table of docs/performance.md; ARGS='--quick' shows that it works, ARGS='--only tuning --write' makes the other table.
+# celery-batches names an older Celery than the one that is measured, and works with it.
+bench: .venv/test.stamp
+	$(PIP) --no-deps 'celery-batches >= 0.11'
+	.venv/bin/python -m bench $(or $(ARGS),--write)
 
 check: .venv/dev.stamp
 	.venv/bin/ruff format --check .

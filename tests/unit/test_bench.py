@@ -1,4 +1,4 @@
-"""The bench's arithmetic, its table and its sink; no time is asserted."""
+"""The bench's arithmetic, its table and its sinks; no time is asserted."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from bench.burst import Burst
 from bench.events import request
 from bench.measures import bursts
 from bench.ratios import Row, Spread, at_least, at_most, paired, shown, stated
+from bench.sink import postfix
 from bench.sink.connection import Connection, Manner
 
 
@@ -95,6 +96,7 @@ def test_a_burst_owns_up_to_what_went_wrong() -> None:
 def test_costs_are_counted_for_each_thousand_events() -> None:
     burst = Burst(2_000, 4, 3, 1, 0)
     assert (burst.rate, burst.cpu) == (500, 2)
+    assert replace(burst, redis_cpu=1).cpu_with_redis == 2.5
 
 
 def test_costs_by_cpu_are_those_of_whoever_sends() -> None:
@@ -169,3 +171,51 @@ def test_commands_that_come_together_are_answered_together(sink: tuple[socket.so
         b"220", b"250", b"250", b"250", b"354", b"250", b"221",
     ]  # fmt: skip
     assert kept == ["one"]
+
+
+@pytest.fixture
+def smtp_sink() -> Iterator[postfix.PostfixSink]:
+    if not postfix.installed():
+        pytest.skip("Postfix's smtp-sink is not installed")
+    sink = postfix.PostfixSink()
+    yield sink
+    sink.stop()
+
+
+def _connect(sink: postfix.PostfixSink) -> smtplib.SMTP:
+    return smtplib.SMTP(sink.settings["SMTP_HOST"], int(sink.settings["SMTP_PORT"]))
+
+
+def test_smtp_sink_tells_whose_mail_came_as_soon_as_it_is_accepted(smtp_sink: postfix.PostfixSink) -> None:
+    with _connect(smtp_sink) as smtp:
+        smtp.ehlo()
+        assert smtp.has_extn("pipelining")
+        for number, name in enumerate(("one", "two", "one"), start=1):
+            smtp.sendmail("a@bench.example", f"{name}@bench.example", f"Subject: x\r\n\r\n{'text ' * 3_000}\r\n")
+            assert smtp_sink.accepted() == number
+    assert smtp_sink.recipients() == 2
+    arrivals = smtp_sink.arrivals()
+    assert set(arrivals) == {"one", "two"}
+    assert smtp_sink.wait_for(2, within=1) == max(arrivals.values())
+
+
+def test_smtp_sink_forgets(smtp_sink: postfix.PostfixSink) -> None:
+    with _connect(smtp_sink) as smtp:
+        for name in ("before", "after"):
+            smtp_sink.reset()
+            smtp.sendmail("a@bench.example", f"{name}@bench.example", "Subject: x\r\n\r\n")
+    assert (smtp_sink.accepted(), list(smtp_sink.arrivals())) == (1, ["after"])
+
+
+def test_a_mail_that_smtp_sink_has_not_accepted_does_not_count(smtp_sink: postfix.PostfixSink) -> None:
+    with _connect(smtp_sink) as smtp:
+        smtp.ehlo()
+        smtp.mail("a@bench.example")
+        smtp.rcpt("one@bench.example")
+        assert smtp.docmd("DATA")[0] == 354
+        smtp.send("text " * 3_000)
+        with pytest.raises(TimeoutError, match="0 of 1 mails"):
+            smtp_sink.wait_for(1, within=0)
+        smtp.send("\r\n.\r\n")
+        assert smtp.getreply()[0] == 250
+        assert smtp_sink.accepted() == 1

@@ -1,0 +1,1 @@
+"""One module per group of rows; each answers its rows of the table."""

@@ -1,0 +1,1 @@
+"""The systems that are compared; docs/performance.md says what each is."""

@@ -1,0 +1,1 @@
+"""The mail servers that every peer sends to: they take each mail, keep none, and tell when it came."""
