@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +39,8 @@ EVENT_TYPES: Mapping[str, EventType] = {
     )
 }
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True)
 class ApprovalEvent:
@@ -65,6 +67,8 @@ class ApprovalEvent:
     decidable: bool = False
     #: Further JSON values for templates.
     extra: Mapping[str, Any] | None = None
+    #: What `to_json` answered: a hook asks twice, for the size and for the record.
+    _json: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def event_id(self) -> str:
@@ -117,16 +121,18 @@ class ApprovalEvent:
         size = len(event.to_json().encode())
         if size > MAX_EVENT:
             extra = event.extra or {}
-            field = " ".join(max(extra, key=lambda name: len(json.dumps(extra[name]))).split())
+            largest = " ".join(max(extra, key=lambda name: len(json.dumps(extra[name]))).split())
             raise InvalidEvent(
-                field,
-                f"{type_name}: field '{field}' is the largest of an event of {size:,} bytes of JSON; the most is "
+                largest,
+                f"{type_name}: field '{largest}' is the largest of an event of {size:,} bytes of JSON; the most is "
                 f"{MAX_EVENT:,}: pass an excerpt",
             )
         return event
 
     def to_json(self) -> str:
         """The record as compact JSON text; ``from_json`` reads it back equal."""
+        if self._json:
+            return self._json
         record: dict[str, Any] = {
             "type": self.type,
             "request_id": self.request_id,
@@ -150,7 +156,8 @@ class ApprovalEvent:
             record["decidable"] = True
         if self.extra:
             record["extra"] = self.extra
-        return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        object.__setattr__(self, "_json", _ENCODER.encode(record))
+        return self._json
 
     @classmethod
     def from_json(cls, text: str) -> ApprovalEvent:
