@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
 
-from bench.burst import by_celery
+from bench.burst import Burst, by_celery
 from bench.program import Program
 from bench.quantiles import quantile
-from bench.ratios import shown
+from bench.ratios import Spread, shown
 from bench.world import World
+from tests.rig.rabbitmq import RabbitMQ
 
 #: NOTIFICATION_BATCH_SIZE and NOTIFICATION_BATCH_TIMEOUT (seconds): the guide's three rows and what lies around them.
 _SETTINGS = ((1, 1), (5, 10), (10, 5), (20, 3), (50, 10), (100, 30))
@@ -73,7 +79,7 @@ def table(quick: bool, tell: Callable[[str], None]) -> str:
         for kind, title in _KINDS.items():
             cells = [_under_load(systems, kind, load, 3 if quick else _LOADS[load], tell) for load in _LOADS]
             parts.append(_loads_table(title, systems, cells))
-    return "\n".join([*parts, _concurrency_table(quick, tell)])
+    return "\n".join([*parts, _concurrency_table(quick, tell), _broker_table(quick, tell)])
 
 
 def _start(stack: ExitStack, batch_size: int, batch_timeout: float) -> _System:
@@ -138,6 +144,30 @@ def _concurrency_table(quick: bool, tell: Callable[[str], None]) -> str:
         [
             ["events/s", *(shown(rate) for rate in rates.values())],
             ["times one process", *(shown(rate / rates[_CONCURRENCIES[0]]) for rate in rates.values())],
+        ],
+    )
+
+
+def _broker_table(quick: bool, tell: Callable[[str], None]) -> str:
+    """Bursts with Redis as the broker and with RabbitMQ, in turn."""
+    if not shutil.which("rabbitmq-server", path=f"{os.environ['PATH']}:/usr/sbin"):
+        return "RabbitMQ is not installed here, so it was not measured.\n"
+    count, repeat = (300, 1) if quick else (3_000, 3)
+    bursts: dict[str, list[Burst]] = {"Redis": [], "RabbitMQ": []}
+    with tempfile.TemporaryDirectory() as folder:
+        node = RabbitMQ(Path(folder)).start()
+        try:
+            for _, broker in product(range(repeat), bursts):
+                tell(f"a burst with {broker} as the broker")
+                with World(settings={"CELERY_BROKER_URL": node.url} if broker == "RabbitMQ" else {}) as world:
+                    bursts[broker].append(by_celery(world, "hooks", count, app="approval_mail"))
+        finally:
+            node.kill()
+    return _markdown(
+        [f"A burst of {count:,} requests, by broker", *bursts],
+        [
+            ["events/s", *(str(Spread.of([burst.rate for burst in found])) for found in bursts.values())],
+            ["CPU s per 1,000 events", *(str(Spread.of([burst.cpu for burst in found])) for found in bursts.values())],
         ],
     )
 
