@@ -244,6 +244,20 @@ def test_an_urgent_event_overtakes_a_backlog_on_a_slow_server(rig: Rig, smtp: SM
     assert sum(rig.delivery.send(claim, attempt=0)["sent"] for claim in rest) == 10
 
 
+def test_not_even_urgent_events_are_all_claimed_at_once_and_what_is_left_follows(rig: Rig, smtp: SMTPServer) -> None:
+    for n in range(400):
+        record(rig.store, event(f"r{n}"))
+    first = rig.gather()
+    assert sum(len(claim.event_ids) for claim in first) == 150
+    assert rig.gather() == []
+    claims = first
+    for _ in range(10):  # Who finishes asks for more.
+        for claim in claims:
+            rig.delivery.send(claim, attempt=0)
+        claims = rig.gather()
+    assert len({mail.message_id for mail in smtp.mails}) == len(smtp.mails) == 400
+
+
 def test_a_hundredth_mail_is_settled_before_its_connection_is_left(rig: Rig, smtp: SMTPServer) -> None:
     smtp.on("quit", act=Connection.reset)
     for n in range(101):

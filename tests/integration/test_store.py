@@ -632,6 +632,20 @@ def test_the_end_of_a_lease_is_watched_once_a_lease(store: EventStore) -> None:
     assert [store.watch() for _ in range(3)] == [True, False, False]
 
 
+def test_a_large_claim_is_made_in_several_steps_so_that_redis_serves_others_in_between(
+    store: EventStore, client: redis.Redis
+) -> None:
+    for n in range(450):
+        record(store, event(f"r{n}", "approval_approved"))
+    client.config_resetstat()
+    claims = store.claim(groups=6, size=90, recipients=["x@example.com"])
+    calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    claimed = [event_id for found in claims for event_id in found.event_ids]
+    assert len(set(claimed)) == len(claimed) == 450
+    assert len({found.token for found in claims}) == len(claims) == 5
+    assert calls == 3, "two claims of 90 a call, and one call that finds nothing more"
+
+
 def test_urgent_events_are_known_among_those_due_and_can_be_claimed_alone(store: EventStore) -> None:
     for n in range(5):
         record(store, event(f"o{n}", "approval_approved"))
