@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import uuid
@@ -31,6 +32,7 @@ MAX_EVENT = 64 * 1024
 
 #: Characters of a name that are looked at at all.
 _MAX_LOOK = 10_000
+_USUAL_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{3}(\d{3})?)?)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]+")
 #: C0 and C1 controls but tab and line feed, bidirectional and shaping controls (they reorder what is read),
 #: byte order mark, line separators, lone surrogates, annotation marks and tags (they can hide whole sentences).
@@ -212,10 +214,10 @@ class _Json:
 
 def _moment(text: str) -> datetime:
     """ISO 8601 text as a time; raises ValueError or OverflowError."""
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:  # Some forms of ISO 8601 it does not know; before Python 3.11, many.
-        return isoparse(text)
+    if _USUAL_TIME.fullmatch(text):
+        with contextlib.suppress(ValueError):  # Before Python 3.11 it does not know Z, never 24:00.
+            return datetime.fromisoformat(text)
+    return isoparse(text)  # All of ISO 8601, alike on every Python, at ten times the price.
 
 
 def _is_aware(moment: datetime) -> bool:

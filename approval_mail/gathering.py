@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from approval_mail.batching import plan
-from approval_mail.store import Claim, EventStore
+from approval_mail.store import Claim, EventStore, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -45,5 +45,10 @@ def gather(
         )
         if wanted.tasks:
             size = wanted.events_per_task
-            claims += store.claim(groups=wanted.tasks, size=size, recipients=recipients, urgent=urgent)
+            try:
+                claims += store.claim(groups=wanted.tasks, size=size, recipients=recipients, urgent=urgent)
+            except StoreError as error:
+                if not claims:
+                    raise
+                logger.warning("Redis takes no more claims (%s): those it took go out", error)
     return claims

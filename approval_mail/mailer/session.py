@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from approval_mail.mailer.channel import Channel
 from approval_mail.mailer.transaction import BeforeStep, Connection, Reply
+
+logger = logging.getLogger(__name__)
 
 #: Seconds. A connection idle for longer is not used again; servers drop idle clients after minutes.
 _FRESH = 30.0
@@ -22,6 +25,8 @@ class Mailer:
         self.channel = channel
         self._clock = clock
         self._idle: deque[Connection] = deque()
+        #: Until the server offers PIPELINING and does not keep to it.
+        self._in_groups = True
 
     @contextlib.contextmanager
     def session(self, before_step: BeforeStep = lambda: None) -> Iterator[Session]:
@@ -50,7 +55,7 @@ class Mailer:
                 return connection
             else:
                 connection.abandon()
-        connection = Connection(self.channel, before_step)
+        connection = Connection(self.channel, before_step, in_groups=self._in_groups)
         try:
             connection.establish()
         except BaseException:
@@ -62,6 +67,12 @@ class Mailer:
         connection.idle_since = self._clock()
         connection.before_step = lambda: None
         self._idle.append(connection)
+
+    def use_no_groups(self) -> None:
+        """Send envelopes command by command from the next connection on."""
+        if self._in_groups:
+            self._in_groups = False
+            logger.warning("%s left commands that came together unanswered: now they go one by one", self.channel)
 
     def close(self) -> None:
         """Say goodbye on every kept connection."""
@@ -105,6 +116,8 @@ class Session:
         except BaseException:
             self.drop()
             raise
+        if connection.ignores_groups:
+            self._mailer.use_no_groups()
         if connection.broken:
             self.drop()
         return reply

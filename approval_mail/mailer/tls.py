@@ -18,7 +18,7 @@ def tls_context(channel: Channel) -> ssl.SSLContext:
     system = ssl.get_default_verify_paths()
     places = [str(channel.ca_file)] if channel.ca_file else [system.cafile, system.capath]
     try:
-        return _context(channel.ca_file, tuple(Path(place).stat().st_mtime_ns for place in places if place))
+        return _context(channel.ca_file, tuple(_state(Path(place)) for place in places if place))
     except (OSError, ssl.SSLError) as error:
         raise trouble(
             channel,
@@ -29,7 +29,12 @@ def tls_context(channel: Channel) -> ssl.SSLContext:
         ) from error
 
 
+def _state(place: Path) -> tuple[int, int]:
+    status = place.stat()
+    return status.st_ino, status.st_ctime_ns  # Which no tool sets back, unlike the time of modification.
+
+
 @lru_cache(maxsize=4)
-def _context(ca_file: Path | None, changed: tuple[int, ...]) -> ssl.SSLContext:
-    """``changed``, nanoseconds, tells one state of the certificates from another."""
+def _context(ca_file: Path | None, states: tuple[tuple[int, int], ...]) -> ssl.SSLContext:
+    """``states`` tell one set of certificates from another."""
     return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)

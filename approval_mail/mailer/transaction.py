@@ -49,8 +49,12 @@ class Reply:
 class Connection:
     """One TCP connection and the steps of RFC 5321 over it."""
 
-    def __init__(self, channel: Channel, before_step: BeforeStep) -> None:
+    def __init__(self, channel: Channel, before_step: BeforeStep, *, in_groups: bool = True) -> None:
+        """``in_groups`` allows MAIL, RCPT and DATA in one go where the server takes that."""
         self._channel = channel
+        self._in_groups = in_groups
+        #: The server took MAIL and said nothing to what came with it.
+        self.ignores_groups = False
         self._wire = Wire()
         self.before_step = before_step
         self.broken = False
@@ -138,27 +142,41 @@ class Connection:
     def _announce(self, recipient: str, size: int) -> None:
         """MAIL, RCPT and DATA: one after the other, or in one go where the server takes that (RFC 2920)."""
         wire = self._wire
-        if not wire.has_extn("pipelining"):
-            self._want(250, "mail", lambda: wire.mail(self._sender, self._mail_options(size)))
-            self._want(range(250, 253), "rcpt", lambda: wire.rcpt(recipient))
-            self._want(354, "data", lambda: wire.docmd("DATA"))
+        if self._in_groups and wire.has_extn("pipelining"):
+            self._announce_in_a_group(recipient, size)
             return
+        self._want(250, "mail", lambda: wire.mail(self._sender, self._mail_options(size)))
+        self._want(range(250, 253), "rcpt", lambda: wire.rcpt(recipient))
+        self._want(354, "data", lambda: wire.docmd("DATA"))
+
+    def _announce_in_a_group(self, recipient: str, size: int) -> None:
+        wire = self._wire
         self._step("mail", lambda: wire.send_commands(self._sender, self._mail_options(size), recipient))
         try:
             self._want(250, "mail", wire.getreply)
             self._want(range(250, 253), "rcpt", wire.getreply)
+            self._want(354, "data", wire.getreply)
         except Refused as error:
-            self._take_back(1 if error.phase == "rcpt" else 2)
+            # What follows a refused command is refused as well, and some servers leave a client after twenty errors.
+            self._in_groups = False
+            self._take_back(error)
             raise
-        self._want(354, "data", wire.getreply)
+        except Lost as error:
+            self.ignores_groups = error.phase != "mail" and error.timed_out
+            raise
 
-    def _take_back(self, replies: int) -> None:
-        """Read what is still answered to a refused group; a server that waits for content all the same gets none."""
+    def _take_back(self, refusal: Refused) -> None:
+        """Read what is still answered to a refused group, so that it is not taken for another mail's."""
+        if refusal.code == _CLOSING:
+            self.broken = True
+            return
         try:
-            for _ in range(replies):
+            for _ in range({"mail": 2, "rcpt": 1, "data": 0}[refusal.phase]):
                 code, _ = self._step("data", self._wire.getreply)
-            if code == 354:
-                self._step("data", lambda: self._wire.docmd("."))
+                if code == 354 and refusal.phase == "mail":
+                    self.broken = True  # A server that lets a refused sender go on gets no dot either.
+                elif code == 354:
+                    self._step("data", lambda: self._wire.docmd("."))
         except Lost:
             self.broken = True
 
@@ -204,11 +222,12 @@ class Connection:
         """Make the connection ready for the next mail, or mark it broken."""
         if refusal.code == _CLOSING or refusal.phase == "content":  # Unasked: who speaks next is not clear.
             self.broken = True
-        elif refusal.phase != "dot":  # After the final dot the transaction is over (RFC 5321 section 4.1.1.4).
-            try:
-                self._want(250, "rset", lambda: self._wire.docmd("RSET"))
-            except (Refused, Lost):
-                self.broken = True
+        if self.broken or refusal.phase == "dot":  # With it the transaction is over (RFC 5321 section 4.1.1.4).
+            return
+        try:
+            self._want(250, "rset", lambda: self._wire.docmd("RSET"))
+        except (Refused, Lost):
+            self.broken = True
 
     def answers(self) -> bool:
         """Tell whether a kept connection is still alive."""
@@ -250,11 +269,15 @@ class Connection:
             raise Lost(phase, readable(error.smtp_error)) from error
         except smtplib.SMTPServerDisconnected as error:
             # smtplib puts this in place of what it caught while reading a reply.
-            raise Lost(phase, _why(error.__context__ or error, seconds)) from error
+            raise _lost(phase, error.__context__ or error, seconds) from error
         except smtplib.SMTPException as error:
             raise Lost(phase, readable(str(error))) from error
         except (OSError, ValueError) as error:  # ValueError: what the server sent cannot be decoded.
-            raise Lost(phase, _why(error, seconds)) from error
+            raise _lost(phase, error, seconds) from error
+
+
+def _lost(phase: str, error: BaseException, seconds: float) -> Lost:
+    return Lost(phase, _why(error, seconds), timed_out=isinstance(error, TimeoutError))
 
 
 def _why(error: BaseException, seconds: float) -> str:

@@ -63,10 +63,11 @@ class Refused(Exception):
 class Lost(Exception):
     """The connection failed within a step: closed, reset, timed out or out of protocol."""
 
-    def __init__(self, phase: str, why: str) -> None:
+    def __init__(self, phase: str, why: str, *, timed_out: bool = False) -> None:
         super().__init__(phase, why)
         self.phase = phase
         self.why = why
+        self.timed_out = timed_out
 
 
 def trouble(

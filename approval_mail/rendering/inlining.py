@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ _OPEN, _CLOSE = "\ue000", "\ue001"
 #: A page that holds one of these, or what browsers read as another character, is inlined as a whole.
 _ODD = (_OPEN, _CLOSE, "\0", "\r")
 _HOLE = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
-#: Words between two tags. Where a tag holds ``<`` or ``>`` it is mistaken for words, and no form will fit.
+#: Words between two tags, or what is mistaken for them: then no form will fit.
 _WORDS = re.compile(r">([^<]*[^<\s][^<]*)(?=<)")
 #: Structures that are remembered: a few for each event type, more where arguments differ in shape.
 _MAX_FORMS = 128
@@ -38,6 +38,8 @@ class _Form:
         return "".join(parts)
 
 
+#: Words whose every character is written differently in different places of a page.
+_TELLING = str(escape("a \"b\" 'c' <d> & e"))
 #: In place of a form: a structure seen once, and one whose words and styles depend on one another.
 _ONCE, _NEVER = _Form((), ()), _Form((), ())
 
@@ -46,7 +48,7 @@ class Inliner:
     """Inlines styles, mostly by filling a page's words into a form that an earlier page of its structure left.
 
     Styles depend on tags; pages with the same tags differ in their words alone. A form is made at the second page of
-    a structure, and kept if it makes of that page just what inlining makes of it.
+    a structure, and kept if it makes just what inlining makes, of that page and of one with words that must be escaped.
     """
 
     def __init__(self) -> None:
@@ -58,36 +60,50 @@ class Inliner:
         """The page with its styles inlined; ``links`` are those that no other page has, which no style depends on."""
         if any(character in page for character in _ODD):
             return self._whole.inline(page)
-        marks = {str(escape(link)): f"{_OPEN}link{number}{_CLOSE}" for number, link in enumerate(links) if link}
+        marks = {f"{_OPEN}link{number}{_CLOSE}": str(escape(link)) for number, link in enumerate(links) if link}
         common = page
-        for link, mark in marks.items():
+        for mark, link in marks.items():
             common = common.replace(link, mark)
         pieces = _pieces(common)
-        form = self._form_of(pieces, common) if pieces else None
-        if form is None:
-            return self._whole.inline(page)
-        inlined = form.fill(pieces[1::2])
-        for link, mark in marks.items():
-            inlined = inlined.replace(mark, link)
-        return inlined
+        form = self._form_of(pieces, marks) if pieces else None
+        return _put_back(form.fill(pieces[1::2]), marks) if form else self._whole.inline(page)
 
-    def _form_of(self, pieces: Sequence[str], page: str) -> _Form | None:
+    def _form_of(self, pieces: Sequence[str], marks: Mapping[str, str]) -> _Form | None:
         """The form for a page of these pieces, None if there is none."""
         structure = tuple(pieces[::2])
         form = self._forms.pop(structure, None)
         if form is _ONCE:
-            form = self._make(pieces, page)
+            form = self._make(pieces, marks)
         self._forms[structure] = form or _ONCE
         if len(self._forms) > _MAX_FORMS:
             self._forms.popitem(last=False)
         return None if form is _NEVER else form
 
-    def _make(self, pieces: Sequence[str], page: str) -> _Form:
-        marked = list(pieces)
-        marked[1::2] = [f">{_OPEN}{number}{_CLOSE}" for number in range(len(pieces) // 2)]
-        parts = _HOLE.split(self._whole.inline("".join(marked)))
-        form = _Form(tuple(parts[::2]), tuple(map(int, parts[1::2])))
-        return form if form.fill(pieces[1::2]) == self._whole.inline(page) else _NEVER
+    def _make(self, pieces: Sequence[str], marks: Mapping[str, str]) -> _Form:
+        tags, words = pieces[::2], pieces[1::2]
+        holes = [f"{_OPEN}{number}{_CLOSE}" for number in range(len(words))]
+        try:
+            parts = _HOLE.split(self._whole.inline(_page(tags, holes)))
+            form = _Form(tuple(parts[::2]), tuple(map(int, parts[1::2])))
+            # Words within an attribute, say, are not written as others are: those that have to be escaped tell.
+            for tried in (words, [_TELLING] * len(words)):
+                whole = self._whole.inline(_put_back(_page(tags, tried), marks))
+                if _put_back(form.fill(tried), marks) != whole:
+                    return _NEVER
+        except css_inline.InlineError:  # The page itself may be sound all the same.
+            return _NEVER
+        return form
+
+
+def _put_back(page: str, marks: Mapping[str, str]) -> str:
+    for mark, link in marks.items():
+        page = page.replace(mark, link)
+    return page
+
+
+def _page(tags: Sequence[str], words: Sequence[str]) -> str:
+    """Of `_pieces`, with these words."""
+    return "".join(part for pair in zip(tags, (*(f">{each}" for each in words), ""), strict=True) for part in pair)
 
 
 def _pieces(page: str) -> list[str]:

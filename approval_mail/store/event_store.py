@@ -181,16 +181,21 @@ class EventStore:
         claims: list[Claim] = []
         while groups > 0:
             now = min(groups, max(1, _CHUNK_OF_CLAIMS // size))
-            rows = self._run(
-                "claim",
-                milliseconds(timing.LEASE),
-                now,
-                size,
-                secrets.token_hex(8),
-                ",".join(recipients),
-                self._lifetime,
-                flag(urgent),
-            )
+            try:
+                rows = self._run(
+                    "claim",
+                    milliseconds(timing.LEASE),
+                    now,
+                    size,
+                    secrets.token_hex(8),
+                    ",".join(recipients),
+                    self._lifetime,
+                    flag(urgent),
+                )
+            except redis.RedisError:
+                if not claims:
+                    raise
+                break  # What is claimed goes out; whoever comes next meets the trouble and tells it.
             claims += [Claim(token, tuple(ids), urgent, about=_about(record, ids)) for token, record, *ids in rows]
             groups -= now
             if sum(len(ids) for _, _, *ids in rows) < now * size:

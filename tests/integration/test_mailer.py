@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import select
 import socket
 import ssl
@@ -130,9 +131,10 @@ def test_commands_go_in_one_group_only_where_the_server_takes_groups(smtp: SMTPS
 
 @pytest.mark.parametrize("lenient", [False, True], ids=["refuses-DATA", "answers-354"])
 @pytest.mark.parametrize("step", ["mail", "rcpt"])
-def test_what_is_refused_within_a_group_leaves_the_connection_ready_for_the_next_mail(
+def test_what_is_refused_within_a_group_leaves_nothing_for_the_next_mail(
     smtp: SMTPServer, step: str, lenient: bool
 ) -> None:
+    """A server that lets a refused sender go on is left: even a lone dot would be a mail."""
     smtp.lenient = lenient
     smtp.on(step, "550 5.1.1 no", times=1)
 
@@ -140,8 +142,46 @@ def test_what_is_refused_within_a_group_leaves_the_connection_ready_for_the_next
         refused, sent = session.send("no@example.com", CONTENT), session.send(TO, CONTENT)
 
     assert (refused.state, refused.code, refused.phase) == ("dead", 550, step)
-    assert (sent.state, smtp.connections) == ("sent", 1)
+    left = SMTPServer.pipelining and lenient and step == "mail"
+    assert (sent.state, smtp.connections) == ("sent", 2 if left else 1)
     assert [mail.recipient for mail in smtp.mails if mail.content] == [TO]
+    assert all(mail.recipient == TO for mail in smtp.mails) or step == "rcpt"
+
+
+def test_after_a_refusal_a_connection_goes_on_command_by_command(smtp: SMTPServer) -> None:
+    """The DATA behind a refused RCPT is one more error, and some servers count those."""
+    smtp.on("rcpt", "550 5.1.1 no", recipient="no@example.com")
+
+    with mailer(smtp).session() as session:
+        for _ in range(3):
+            assert session.send("no@example.com", CONTENT).state == "dead"
+
+    assert smtp.connections == 1
+    assert smtp.commands.count("DATA") == (1 if SMTPServer.pipelining else 0)
+
+
+def test_a_server_that_offers_groups_and_ignores_them_gets_mail_all_the_same(
+    smtp: SMTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer_mail_alone(connection: Connection) -> None:
+        if SMTPServer.pipelining:
+            connection.file.read(len(connection.file.peek()))
+        connection.say("250 ok")
+
+    smtp.on("mail", act=answer_mail_alone, times=1)
+    sender = mailer(smtp, timeout=0.5)
+
+    with sender.session() as session:
+        lost, sent = session.send(TO, CONTENT), session.send(TO, CONTENT)
+
+    assert lost.state == ("failed" if SMTPServer.pipelining else "sent")
+    assert sent.state == "sent"
+    assert ("one by one" in caplog.text) is SMTPServer.pipelining
+    sender.close()
+    smtp.commands.clear()
+    with sender.session() as session:
+        assert session.send(TO, CONTENT).state == "sent"
+    assert "mail FROM:<ai@example.com> size=" in smtp.commands[1].replace("SIZE", "size"), "smtplib's own, one by one"
 
 
 @pytest.mark.parametrize("step", ["mail", "rcpt"])
@@ -331,7 +371,9 @@ def test_tls_is_used_when_offered_and_verified(tls_server: SMTPServer, ca_file: 
 def test_a_replaced_ca_file_holds_from_the_next_connection_on(tls_server: SMTPServer, ca_file: Path) -> None:
     good = ca_file.read_bytes()
     assert send(tls_server, ca_file=ca_file).state == "sent"
+    at = ca_file.stat().st_mtime_ns
     trustme.CA().cert_pem.write_to_path(ca_file)
+    os.utime(ca_file, ns=(at, at))
     with pytest.raises(ChannelTrouble, match="not trusted"):
         send(tls_server, ca_file=ca_file)
     ca_file.write_bytes(good)

@@ -19,6 +19,7 @@ from approval_mail.store import (
     Verdict,
     WakeUp,
     hook_client,
+    operator_client,
     worker_client,
 )
 from tests.rig.proxy import Proxy
@@ -644,6 +645,26 @@ def test_a_large_claim_is_made_in_several_steps_so_that_redis_serves_others_in_b
     assert len(set(claimed)) == len(claimed) == 450
     assert len({found.token for found in claims}) == len(claims) == 5
     assert calls == 3, "two claims of 90 a call, and one call that finds nothing more"
+
+
+def test_what_was_claimed_before_redis_refused_more_goes_out(own_redis: RedisServer) -> None:
+    def turn_read_only(request: bytes, reply: bytes) -> bool:
+        if b"EVALSHA" in request and b"r0:approval_approved" in reply:
+            admin.replicaof("127.0.0.1", 1)
+        return True
+
+    with (
+        own_redis.client as admin,
+        Proxy(own_redis.port, turn_read_only) as proxy,
+        operator_client(proxy.redis_url) as client,
+    ):
+        store = EventStore(client)
+        for n in range(300):
+            record(store, event(f"r{n}", "approval_approved"))
+        [first, second] = store.claim(groups=3, size=100, recipients=["x@example.com"])
+        assert len({*first.event_ids, *second.event_ids}) == 200
+        with pytest.raises(redis.RedisError):
+            store.claim(groups=3, size=100, recipients=["x@example.com"])
 
 
 def test_urgent_events_are_known_among_those_due_and_can_be_claimed_alone(store: EventStore) -> None:

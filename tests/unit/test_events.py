@@ -134,6 +134,30 @@ def test_numbers_and_uuids_become_text() -> None:
     assert (event.request_id, event.user_id) == (str(request_id), "42")
 
 
+@pytest.mark.parametrize(
+    "text", ["2025-10-25T15.5Z", "2025-10-25T15:30.5Z", "2025-10-25T15:30:00+09:00:30", "20251025T"]
+)
+def test_times_that_some_pythons_read_otherwise_are_refused_by_all(text: str) -> None:
+    with pytest.raises(InvalidEvent, match="ISO 8601"):
+        make(requested_at=text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2025-10-25T15:30:00+09:00",
+        "2025-10-25 15:30+09:00",
+        "20251025T1530+09",
+        "2025-10-25T06:30:00.000000Z",
+        "2025-10-25T06:30:00,0Z",
+        "2025-10-25T15:30:00.000+0900",
+        "2025-W43-6T15:30:00+09:00",
+    ],
+)
+def test_times_in_every_form_of_iso_8601_are_the_same_moment(text: str) -> None:
+    assert make(requested_at=text).requested_at == datetime(2025, 10, 25, 6, 30, tzinfo=timezone.utc)
+
+
 def test_times_without_an_offset_are_in_the_configured_zone() -> None:
     event = make(requested_at="2025-10-25T15:30:00", expires_at="2025-10-25T06:35:00Z")
     assert event.requested_at == datetime(2025, 10, 25, 15, 30, tzinfo=SEOUL)

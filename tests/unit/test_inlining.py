@@ -36,7 +36,7 @@ def test_whatever_the_words_a_page_is_inlined_as_if_by_itself(rows: list[tuple[s
     "body",
     [
         '<p title="{0} > 1">{1}</p>{2}',
-        "<p title={0}>{1}</p>{2}",
+        "<p title='{0}'>{1}</p>{2}",
         "<p>{1}<p>{2}<table>{0}<tr><td>{1}</table>",
         "<p>1 < {0}</p><p>{1}</p>{2}",
         "<p>{0}<textarea>\n{1}</textarea><select><option>{2}</select></p>",
@@ -45,6 +45,9 @@ def test_whatever_the_words_a_page_is_inlined_as_if_by_itself(rows: list[tuple[s
         "<p>{0}</p><script>{1}</script>{2}",
         "<!--[if mso]><p>{0}</p><![endif]-->{1}",
         "\ue0000\ue001 <p>{0} \ue001</p>",
+        '<p title="asked by -> {0} <-">{1}</p>{2}',
+        "<p><!-- > {0} < --> {1}</p><xmp>{2}</xmp>",
+        "<SCRIPT>{0}</SCRIPT><noscript>{1}</noscript><iframe>{2}</iframe>",
         "{0}",
         "",
     ],
@@ -52,7 +55,9 @@ def test_whatever_the_words_a_page_is_inlined_as_if_by_itself(rows: list[tuple[s
 def test_whatever_the_template_a_page_is_inlined_as_if_by_itself(body: str) -> None:
     inliner = Inliner()
     for number in range(4):
-        made = page(*(f"{word}{number}" for word in "abc"), body=body)
+        # The later ones try to get out of where they stand.
+        hostile = """ " style="color: red" onclick='x' <b> & """ * (number > 1)
+        made = page(*(str(escape(f"{word}{number}{hostile}")) for word in "abc"), body=body)
         assert inliner.inline(made) == inlined_by_itself(made)
 
 
@@ -78,6 +83,25 @@ def test_every_page_keeps_links_of_its_own() -> None:
         inlined = inliner.inline(made, links=links)
         assert inlined == inlined_by_itself(made)
         assert all(inlined.count(f't={number}&amp;x=1"') == 2 for _ in links)
+
+
+def test_a_template_that_only_some_words_break_goes_on_for_all_others() -> None:
+    inliner = Inliner()
+    for number in range(4):
+        made = page("a", f"b{number}", "c", body="<p title=>{0}<b>{1}</p>")
+        assert inliner.inline(made) == inlined_by_itself(made)
+        made = page("a", f"b{number}", "c", body="<p title={1}>{0}</p>")
+        assert inliner.inline(made) == inlined_by_itself(made)
+        made = page("a", f"b{number}", "c", body='<p title=">{1}<">{0}</p><p title=>{1}</p>')
+        assert inliner.inline(made) == inlined_by_itself(made)
+
+
+def test_a_style_that_selects_by_link_holds_for_every_page() -> None:
+    inliner = Inliner()
+    for number in range(4):
+        link = f"https://a.example/approve?t={number}"
+        made = page("asked", link, "c", body="<p>{0}</p><a href='{1}'>yes</a>", sheet="a[href^=https] { color: red }")
+        assert inliner.inline(made, links=(link,)) == inlined_by_itself(made)
 
 
 def test_links_that_are_not_there_change_nothing() -> None:
