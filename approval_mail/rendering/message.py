@@ -24,8 +24,8 @@ _PLAIN_SUBJECT = 65
 #: Characters of base64 on a line (RFC 2045 section 6.8).
 _BASE64_LINE = 76
 #: A multipart/alternative of text and HTML, the preferred one last (RFC 2046 section 5.1.4). The email package would
-#: build the same from objects in ten times as long, which is more than all the rest of a mail takes. RFC 3834: no
-#: out-of-office answers; Exchange wants a header of its own.
+#: build the same from objects and take seven times as long. RFC 3834: no out-of-office answers; Exchange wants a header
+#: of its own.
 _MESSAGE = """\
 Content-Type: multipart/alternative; boundary="{boundary}"
 MIME-Version: 1.0
@@ -87,7 +87,7 @@ class Composer:
             domain=self._domain,
             text=_base64(text),
             html=_base64(html),
-        ).encode("ascii")
+        ).encode("ascii", "replace")
 
 
 def message_id(event_id: str, recipient: str, sender_domain: str) -> str:
