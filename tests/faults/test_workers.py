@@ -13,7 +13,7 @@ from tests.rig.programs import Program
 from tests.rig.waiting import wait_for
 
 #: Events of a burst: more batches than the processes of a worker take at once.
-BURST = 80
+BURST = 160
 PROCESSES = 2
 NOT_ACCEPTED = "Not accepted ApprovalEvent("
 
