@@ -32,6 +32,7 @@ MAX_EVENT = 64 * 1024
 
 #: Characters of a name that are looked at at all.
 _MAX_LOOK = 10_000
+#: What nearly all who pass a text for a time pass.
 _USUAL_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{3}(\d{3})?)?)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]+")
 #: C0 and C1 controls but tab and line feed, bidirectional and shaping controls (they reorder what is read),

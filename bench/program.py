@@ -12,7 +12,7 @@ from tests.rig import programs
 
 
 class Program(programs.Program):
-    """A program in a process group of its own, and the CPU time and memory of its processes."""
+    """A program in a process group of its own, and the CPU time of its processes."""
 
     def __init__(self, command: Sequence[str], *, folder: Path, env: Mapping[str, str], name: str) -> None:
         super().__init__(*command, folder=folder, settings=env, name=name)
@@ -30,7 +30,3 @@ class Program(programs.Program):
                 times = process.cpu_times()
                 total += times.user + times.system + times.children_user + times.children_system
         return total
-
-    def rss(self) -> list[int]:
-        """Resident bytes of each process of the pool."""
-        return [process.memory_info().rss for process in self.pool()]

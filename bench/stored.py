@@ -14,6 +14,9 @@ from approval_mail.events import ApprovalEvent
 from approval_mail.gathering import gather
 from bench.events import request
 
+#: Seconds after which no further gather begins.
+_LONG = 5.0
+
 
 def record(*, kind: str, first: int, count: int, payload: int = 0) -> None:
     """Make ``count`` events of this type pending, numbered from ``first`` on; no worker is told."""
@@ -29,10 +32,6 @@ def record(*, kind: str, first: int, count: int, payload: int = 0) -> None:
             batch_timeout=settings.batch_timeout,
             urgent_timeout=settings.urgent_timeout,
         )
-
-
-#: Seconds after which no further gather begins.
-_LONG = 5.0
 
 
 def gathers(*, kind: str, count: int, alone: int = 0) -> list[tuple[float, int]]:

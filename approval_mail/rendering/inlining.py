@@ -25,16 +25,16 @@ _MAX_FORMS = 128
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """An inlined page with holes for its texts: literal, hole, literal, hole ... literal."""
+    """An inlined page with holes for its words: literal, hole, literal, hole ... literal."""
 
     literals: tuple[str, ...]
-    #: Which of the page's texts each hole takes.
+    #: Which of the page's words each hole takes.
     holes: tuple[int, ...]
 
-    def fill(self, texts: Sequence[str]) -> str:
+    def fill(self, words: Sequence[str]) -> str:
         parts = [""] * (len(self.literals) + len(self.holes))
         parts[::2] = self.literals
-        parts[1::2] = [_as_written(texts[hole]) for hole in self.holes]
+        parts[1::2] = [_as_written(words[hole]) for hole in self.holes]
         return "".join(parts)
 
 
@@ -57,7 +57,7 @@ class Inliner:
         self._forms: OrderedDict[tuple[str, ...], _Form] = OrderedDict()
 
     def inline(self, page: str, *, links: Sequence[str] = ()) -> str:
-        """The page with its styles inlined; ``links`` are those that no other page has, which no style depends on."""
+        """The page with its styles inlined; ``links`` are those that no other page has."""
         if any(character in page for character in _ODD):
             return self._whole.inline(page)
         marks = {f"{_OPEN}link{number}{_CLOSE}": str(escape(link)) for number, link in enumerate(links) if link}
