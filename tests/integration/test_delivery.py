@@ -17,8 +17,10 @@ from approval_mail.errors import TryAgain
 from approval_mail.gathering import gather
 from approval_mail.mailer import Channel, Mailer
 from approval_mail.rendering import Renderer
-from approval_mail.store import Claim, EventStore
+from approval_mail.store import Claim, EventStore, operator_client
 from tests.integration.test_store import event, lapse, record, states
+from tests.rig.proxy import Proxy
+from tests.rig.redis_server import RedisServer
 from tests.rig.smtp_server import Connection, SMTPServer
 
 EVERYBODY = ("a@example.com", "b@example.com", "c@example.com")
@@ -256,6 +258,30 @@ def test_not_even_urgent_events_are_all_claimed_at_once_and_what_is_left_follows
             rig.delivery.send(claim, attempt=0)
         claims = rig.gather()
     assert len({mail.message_id for mail in smtp.mails}) == len(smtp.mails) == 400
+
+
+def test_urgent_events_go_out_though_redis_refuses_the_claim_after_theirs(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def turn_read_only(request: bytes, reply: bytes) -> bool:
+        if b"EVALSHA" in request and b'"approval_requested"' in reply:
+            admin.replicaof("127.0.0.1", 1)
+        return True
+
+    with (
+        own_redis.client as admin,
+        Proxy(own_redis.port, turn_read_only) as proxy,
+        operator_client(proxy.redis_url) as client,
+    ):
+        store = EventStore(client)
+        for n in range(20):
+            record(store, event(f"o{n}", "approval_approved"))
+        record(store, event("r1"))
+        [claim] = gather(store, batch_size=10, recipients=EVERYBODY)
+        assert (claim.event_ids, claim.urgent) == (("r1:approval_requested",), True)
+        assert "Redis takes no more claims" in caplog.text
+        with pytest.raises(redis.RedisError):
+            gather(store, batch_size=10, recipients=EVERYBODY)
 
 
 def test_a_hundredth_mail_is_settled_before_its_connection_is_left(rig: Rig, smtp: SMTPServer) -> None:
