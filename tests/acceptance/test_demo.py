@@ -161,6 +161,7 @@ def test_a_person_approves_from_the_inbox_and_asks_once_more(
         with page.context.expect_page() as opened:
             page.frame_locator("iframe").get_by_role("link", name="Approve").click()
         decision = opened.value
+        decision.get_by_role("checkbox").wait_for()  # A new tab is opened before its page has come.
         assert decision.title() == "Approval request: git_commit"
         decision.get_by_role("checkbox").check()
         decision.get_by_role("button").click()
