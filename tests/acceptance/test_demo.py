@@ -250,6 +250,7 @@ def test_a_mails_links_open_tabs_of_their_own_and_nothing_else_of_it_goes_anywhe
             for name in ("plain", "opener"):
                 with page.context.expect_page() as opened:
                     frame.get_by_role("link", name=name).click()
+                opened.value.wait_for_load_state()
                 assert opened.value.url == f"{elsewhere}/{name}"
                 assert opened.value.title() == "opener: null"
             frame.get_by_role("button", name="form").click()
