@@ -23,6 +23,7 @@ from tests.faults.world import World
 from tests.rig.proxy import Proxy
 from tests.rig.rabbitmq import RabbitMQ
 from tests.rig.redis_server import RedisServer, free_port
+from tests.rig.stopwatch import Stopwatch
 from tests.rig.tls_front import TLSFront
 from tests.rig.waiting import wait_for
 
@@ -139,11 +140,10 @@ def test_nothing_is_lost_when_workers_and_rabbitmq_are_killed(over_rabbitmq: Wor
 
 def tell(request_id: str) -> float:
     """Call a hook whose event wants a wake-up; answers the seconds that it took."""
-    started = time.perf_counter()
-    receipt = hooks.approval_requested(request_id=request_id, user_id="kim", tool_name="git_commit")
-    took = time.perf_counter() - started
+    with Stopwatch() as watch:
+        receipt = hooks.approval_requested(request_id=request_id, user_id="kim", tool_name="git_commit")
     assert receipt == "accepted"
-    return took
+    return watch.seconds
 
 
 @pytest.fixture
