@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from email.utils import parseaddr
 
 #: RFC 5321 section 4.1.2 without quoted local parts and address literals; without the routes in disguise of RFC 1123
@@ -12,6 +13,18 @@ _ADDRESS = re.compile(
     r"(?=.{3,254}$)(?=[^@]{1,64}@)(?!.*=\?)[A-Za-z0-9#$&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9#$&'*+/=?^_`{|}~-]+)*"
     r"@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Who gets a mail, and how it is worded for them."""
+
+    #: ``local@domain``.
+    address: str
+    #: One of settings.LANGUAGES; empty: NOTIFICATION_LANGUAGE.
+    language: str = ""
+    #: Name of a time zone; empty: NOTIFICATION_TIMEZONE.
+    timezone: str = ""
 
 
 def is_address(text: str) -> bool:

@@ -8,10 +8,8 @@ from typing import Any
 
 import click
 
-from approval_mail import services
-from approval_mail.celery import consumers
+from approval_mail import overview
 from approval_mail.cli.output import as_json_option, local
-from approval_mail.errors import SpoolUnavailable
 
 
 @click.command("status")
@@ -23,36 +21,27 @@ def command(as_json: bool) -> None:
 
 
 def _status() -> dict[str, Any]:
-    settings = services.settings()
-    counts = services.operator_store().count()
+    found = overview.look()
+    counts = found.counts
     return {
-        "enabled": settings.enabled,
+        "enabled": found.enabled,
         "pending": counts.pending,
         "deferred": counts.deferred,
         "claimed": counts.claimed,
         "sent": counts.sent,
         "dead": counts.dead,
         "suppressed": counts.suppressed,
-        "spooled": len(services.spool().paths()),
+        "spooled": found.spooled,
         "untold": counts.untold,
         "oldest_pending_seconds": counts.oldest_pending_seconds,
         "beat_seconds_ago": counts.beat_seconds_ago,
-        "workers": consumers(),
+        "workers": found.workers,
         "channel": {
             "held_since": counts.held_since.isoformat(timespec="seconds") if counts.held_since else None,
             "reason": counts.held_reason,
         },
-        "spool": _spool(),
+        "spool": {"folder": str(found.spool_folder), "fault": found.spool_fault},
     }
-
-
-def _spool() -> dict[str, str | None]:
-    spool = services.spool()
-    try:
-        spool.probe()
-    except SpoolUnavailable as error:
-        return {"folder": str(spool.folder), "fault": f"{error}; {error.next_step}"}
-    return {"folder": str(spool.folder), "fault": None}
 
 
 #: What to do about a count that is not zero.

@@ -28,8 +28,6 @@ class Stopwatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
         elapsed = time.perf_counter() - self._started
         self._stop.set()
         self._sleeper.join()
