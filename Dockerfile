@@ -7,11 +7,11 @@ RUN python -m venv --without-pip /opt/approval_mail
 COPY setup.cfg ./
 RUN python -c "import configparser; cfg = configparser.ConfigParser(); cfg.read('setup.cfg'); \
     extras = cfg['options.extras_require']; \
-    print(cfg['options']['install_requires'], extras['api'], extras['flower'])" > requirements.txt \
+    print(cfg['options']['install_requires'], extras['api'], extras['flower'], extras['watch'])" > requirements.txt \
     && pip --python /opt/approval_mail install --no-cache-dir --requirement requirements.txt
 # .dockerignore lets in what the wheel is made of, and nothing else.
 COPY . ./
-RUN pip --python /opt/approval_mail install --no-cache-dir '.[api,flower]'
+RUN pip --python /opt/approval_mail install --no-cache-dir '.[api,flower,watch]'
 
 FROM python:3.13-slim
 # Its home is the state folder, for the spool, Flower's database and API keys; a volume outlives the image, so the uid is

@@ -1,39 +1,22 @@
-"""One claim on its way out: render, send over one SMTP session, settle each mail as its verdict is known."""
+"""One claim on its way out: begun under its lease, sent over one SMTP session, tried again or put off."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 
 from approval_mail import timing
-from approval_mail.errors import ChannelTrouble, InvalidRecord, LeaseLost, TemplateFailed, TryAgain
+from approval_mail.errors import ChannelTrouble, InvalidRecord, LeaseLost, TryAgain
 from approval_mail.events import ApprovalEvent
 from approval_mail.links import Links
-from approval_mail.mailer import Mailer, Session
-from approval_mail.rendering import Content, Renderer
-from approval_mail.store import Claim, EventStore, Verdict, Work
+from approval_mail.mailer import Mailer
+from approval_mail.rendering import Renderer
+from approval_mail.sending import Parcel, Sender
+from approval_mail.store import Claim, EventStore
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Parcel:
-    """An event of the claim, read back, with what happened to it in this try."""
-
-    work: Work
-    event: ApprovalEvent
-    #: When this try began, by the delivery's clock.
-    begun: float
-    content: Content | None = None
-    #: Mails that failed in a way that may pass, as recipient and reason.
-    failed: dict[str, str] = field(default_factory=dict)
-    #: One of those may have been accepted after all: another try is put off, lest it be a duplicate.
-    doubtful: bool = False
-    #: Mails whose try has ended, whatever came of it.
-    tried: int = 0
 
 
 class Lease:
@@ -63,16 +46,20 @@ class Delivery:
     def __init__(
         self,
         store: EventStore,
-        renderer: Renderer,
+        renderer: Callable[[str], Renderer],
         mailer: Mailer,
         links: Links | None = None,
         *,
+        digest_threshold: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``links`` go into mails about requests that can be decided; ``clock`` counts seconds and never goes back."""
+        """``renderer`` gives that of a language, empty for NOTIFICATION_LANGUAGE.
+
+        ``links`` go into mails about requests that can be decided; a recipient of more than ``digest_threshold`` events
+        of one claim gets one mail about them, 0: nobody does. ``clock`` counts seconds and never goes back.
+        """
         self._store = store
-        self._renderer = renderer
-        self._links = links
+        self._sender = Sender(store, renderer, links, digest_threshold=digest_threshold, clock=clock)
         self._mailer = mailer
         self._clock = clock
 
@@ -95,7 +82,7 @@ class Delivery:
             try:
                 with self._mailer.session(lease.keep) as session:
                     self._channel_works()
-                    self._send_all(claim, parcels, session, until=started + timing.SEND_BUDGET)
+                    self._sender.send(claim.token, parcels, session, until=started + timing.SEND_BUDGET)
             except LeaseLost:
                 logger.warning("Claim %s lost its lease; what it held is sent by another worker", claim.token)
             except ChannelTrouble as trouble:
@@ -104,7 +91,7 @@ class Delivery:
                 self._try_again_or_defer(claim, parcels, lease, attempt)
         return self._store.tally(claim.token)
 
-    def _open_parcels(self, claim: Claim, attempt: int) -> Iterator[_Parcel]:
+    def _open_parcels(self, claim: Claim, attempt: int) -> Iterator[Parcel]:
         begun = self._clock()
         work, suppressed = self._store.begin(claim.token, claim.event_ids, attempt=attempt)
         for event_id, reason in suppressed.items():
@@ -114,76 +101,10 @@ class Delivery:
                 event = ApprovalEvent.from_json(item.record)
                 if event.event_id != item.event_id:
                     raise InvalidRecord("the record is another event's")
-                yield _Parcel(item, event, begun)
+                yield Parcel(item, event, begun)
             except InvalidRecord as error:
                 self._store.bury(claim.token, item.event_id, phase="record", reason=str(error))
                 logger.error("Dead %s: %s", item.event_id, error)
-
-    def _send_all(self, claim: Claim, parcels: Sequence[_Parcel], session: Session, *, until: float) -> None:
-        """Send mail after mail: one store call settles the last and marks the next."""
-        settled: tuple[str, str, Verdict] | None = None
-        spent: _Parcel | None = None
-        yielding = False
-        for parcel in parcels:
-            for recipient in parcel.work.recipients:
-                if yielding or self._clock() >= until:
-                    break
-                event_id = parcel.work.event_id
-                state, answer = self._store.settle(claim.token, settled=settled, upcoming=(event_id, recipient))
-                self._report(spent, state)
-                settled, spent = None, parcel
-                yielding = answer == "yield"
-                if yielding:
-                    break
-                if answer.startswith("moot"):
-                    logger.info("Suppressed %s: %s", event_id, answer)
-                if answer == "buried":
-                    logger.error("Dead %s: the outcome of too many tries is unknown", event_id)
-                if answer != "go":
-                    parcel.tried += 1
-                    continue
-                try:
-                    verdict = self._attempt(parcel, recipient, session)
-                except (ChannelTrouble, LeaseLost) as error:
-                    self._store.settle(
-                        claim.token, settled=(event_id, recipient, Verdict("unspent", reason=str(error)))
-                    )
-                    raise
-                parcel.tried += 1
-                settled = (event_id, recipient, verdict)
-        if settled:
-            state, _ = self._store.settle(claim.token, settled=settled)
-            self._report(spent, state)
-
-    def _attempt(self, parcel: _Parcel, recipient: str, session: Session) -> Verdict:
-        now = parcel.work.begun_at + timedelta(seconds=self._clock() - parcel.begun)
-        try:
-            content = self._renderer.compose(parcel.event, self._content(parcel, recipient, now), recipient, now)
-        except TemplateFailed as error:
-            logger.error("Dead %s: %s", parcel.event.event_id, error)
-            return Verdict("dead", phase="render", reason=str(error))
-        reply = session.send(recipient, content)
-        if reply.state == "dead":
-            logger.error("Dead %s: refused for good in %s: %s", parcel.event.event_id, reply.phase, reply.reason)
-        elif reply.state != "sent":
-            parcel.failed[recipient] = f"{reply.phase}: {reply.reason}"
-            parcel.doubtful |= reply.state == "unknown"
-            logger.warning("Not accepted %s: %s in %s: %s", parcel.event, reply.state, reply.phase, reply.reason)
-        return Verdict(reply.state, reply.code, reply.phase, reply.reason)
-
-    def _content(self, parcel: _Parcel, recipient: str, now: datetime) -> Content:
-        """What the mail says: the same to all, but for links that each has of their own. Raises TemplateFailed."""
-        event = parcel.event
-        if self._links and event.decidable and event.kind.moot_when_decided:
-            return self._renderer.render(event, now, **self._links.urls(event.request_id, recipient))
-        if parcel.content is None:
-            parcel.content = self._renderer.render(event, now)
-        return parcel.content
-
-    @staticmethod
-    def _report(parcel: _Parcel | None, state: str) -> None:
-        if parcel and state == "sent":
-            logger.info("Notification sent for %s", parcel.event)
 
     def _channel_works(self) -> None:
         seconds = self._store.unhold()
@@ -191,7 +112,7 @@ class Delivery:
             logger.info("Channel %s works again after %.0f s", self._mailer.channel, seconds)
 
     def _channel_fails(
-        self, claim: Claim, parcels: Sequence[_Parcel], trouble: ChannelTrouble, lease: Lease, attempt: int
+        self, claim: Claim, parcels: Sequence[Parcel], trouble: ChannelTrouble, lease: Lease, attempt: int
     ) -> None:
         """Spend no event's attempts: try again soon if that may help, else hold the channel and defer."""
         held = self._store.count().held_since is not None
@@ -203,11 +124,11 @@ class Delivery:
             logger.error("Channel held: %s; next step: %s", trouble.reason, trouble.next_step)
         self._put_off(claim, parcels, wait, trouble.reason)
 
-    def _put_off(self, claim: Claim, parcels: Sequence[_Parcel], wait: float, reason: str) -> None:
+    def _put_off(self, claim: Claim, parcels: Sequence[Parcel], wait: float, reason: str) -> None:
         waits = {parcel.work.event_id: wait for parcel in parcels}
         self._store.defer(claim.token, waits, reason=reason, spend_round=False)
 
-    def _try_again_or_defer(self, claim: Claim, parcels: Sequence[_Parcel], lease: Lease, attempt: int) -> None:
+    def _try_again_or_defer(self, claim: Claim, parcels: Sequence[Parcel], lease: Lease, attempt: int) -> None:
         untried = [p.work.event_id for p in parcels if not p.failed and p.tried < len(p.work.recipients)]
         if untried:
             self._store.release(claim.token, untried)

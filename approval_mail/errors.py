@@ -35,6 +35,10 @@ class InvalidSettings(ApprovalMailError):
         self.problems = problems
 
 
+class InvalidRoutes(InvalidSettings):
+    """The file of NOTIFICATION_ROUTES cannot be used; one sentence per problem: file, line, rule, mend."""
+
+
 class InvalidRecord(ApprovalMailError):
     """A record read back from Redis or the spool is not what was written."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import secrets
 
+from approval_mail.addressing import Addressing, Load
 from approval_mail.batching import plan
 from approval_mail.store import Claim, EventStore, StoreError
 
@@ -12,11 +13,11 @@ logger = logging.getLogger(__name__)
 
 
 def gather(
-    store: EventStore, *, batch_size: int, recipients: Sequence[str], by_beat: bool = False, due: int = 0
+    store: EventStore, addressing: Addressing, *, batch_size: int, by_beat: bool = False, due: int = 0
 ) -> list[Claim]:
     """Claim everything due, in batches; nothing while the channel is held, one batch to probe it with.
 
-    ``recipients`` receive every event that names none itself; ``due`` names the wake-up that started this.
+    ``due`` names the wake-up that started this.
     """
     survey = store.rescue(by_beat=by_beat, due=due)
     if survey.rescued:
@@ -27,15 +28,16 @@ def gather(
             # Not one more line for each event that comes in meanwhile: the channel's trouble is told once.
             logger.debug("%d events wait for the held channel's next probe", postponed)
         return []
+    token = secrets.token_hex(8)
     if survey.channel == "probe":
-        return store.claim(groups=1, size=batch_size, recipients=recipients)
-    claims: list[Claim] = []
+        return addressing.claims(store, token, [Load(store.take(batch_size, token=token), batch_size)])
+    loads: list[Load] = []
     waiting = [(survey.due, False)]
     if survey.claimed or survey.due > batch_size:
         # Not all goes out at once: the urgent ones, for which someone waits, in claims of their own and ahead.
         waiting.insert(0, (survey.urgent, True))
     for events, urgent in waiting:
-        taken = sum(len(claim.event_ids) for claim in claims)
+        taken = sum(len(load.taken) for load in loads)
         wanted = plan(
             due=events - taken,
             claimed=survey.claimed + taken,
@@ -46,9 +48,9 @@ def gather(
         if wanted.tasks:
             size = wanted.events_per_task
             try:
-                claims += store.claim(groups=wanted.tasks, size=size, recipients=recipients, urgent=urgent)
+                loads.append(Load(store.take(wanted.tasks * size, token=token, urgent=urgent), size, urgent))
             except StoreError as error:
-                if not claims:
+                if not loads:
                     raise
                 logger.warning("Redis takes no more claims (%s): those it took go out", error)
-    return claims
+    return addressing.claims(store, token, loads) if any(load.taken for load in loads) else []

@@ -112,7 +112,7 @@ class Recorder:
             logger.info("Replayed %d events from the spool %s", replayed, self._spool.folder)
         return replayed
 
-    def _record(self, event: ApprovalEvent, nonce: str, *, late: bool = False) -> Recorded:
+    def _record(self, event: ApprovalEvent, nonce: str, *, waited: float | None = None) -> Recorded:
         settings = self._loaded.usable
         return self._store.record(
             event,
@@ -120,11 +120,13 @@ class Recorder:
             batch_size=settings.batch_size,
             batch_timeout=settings.batch_timeout,
             urgent_timeout=settings.urgent_timeout,
-            late=late,
+            waited=waited,
         )
 
     def _record_late(self, spooled: Spooled) -> None:
-        recorded = self._record(spooled.event, spooled.nonce, late=True)
+        # By the clock of the host that wrote it down, which is this one.
+        waited = (datetime.now(timezone.utc) - spooled.event.occurred_at).total_seconds()
+        recorded = self._record(spooled.event, spooled.nonce, waited=max(0.0, waited))
         if recorded.new and not recorded.again:
             logger.info("Event enqueued: %s", spooled.event)
         if recorded.wake_up:  # Before the file goes: a host that waits for that alone may end then.

@@ -14,14 +14,19 @@ from approval_mail.spool import Spool
 from approval_mail.store import EventStore, WakeUp, hook_client, operator_client, url_fault, worker_client
 
 if TYPE_CHECKING:
+    from approval_mail.addressing import Addressing
     from approval_mail.delivery import Delivery
     from approval_mail.links import Links
     from approval_mail.mailer import Mailer
     from approval_mail.rendering import Renderer
+    from approval_mail.routes_file import RoutesFile
 
 logger = logging.getLogger(__name__)
 
 _Made = TypeVar("_Made")
+
+#: Seconds. What one process told is no news to the others for so long.
+_NEWS = 7 * 86400
 
 _configured: Settings | None = None
 _with_connections: list[_lru_cache_wrapper[Any]] = []
@@ -38,7 +43,7 @@ def configure(settings: Settings | None) -> None:
     """Use these settings in place of the environment's and ``.env``'s; None: read those anew."""
     global _configured  # noqa: PLW0603
     _configured = settings
-    for made in (loaded, spool, renderer, links):
+    for made in (loaded, spool, routes_file, _renderer, links):
         made.cache_clear()
     forget_connections()
 
@@ -101,18 +106,33 @@ def _store(found: Settings, client: object) -> EventStore:
 # Workers alone render and send; a web process that calls hooks loads neither Jinja2 nor smtplib.
 
 
-@cache
 def renderer(language: str = "") -> Renderer:
     """What renders mails in NOTIFICATION_LANGUAGE, or in another of settings.LANGUAGES."""
+    return _renderer(language or settings().language)
+
+
+def renderers() -> list[Renderer]:
+    """Those of every language that the installation sends in as it starts."""
+    file = routes_file()
+    named = file.current().languages if file else frozenset()
+    return [renderer(language) for language in sorted({settings().language, *named})]
+
+
+@cache
+def _renderer(language: str) -> Renderer:
     from approval_mail.rendering import Renderer  # noqa: PLC0415
 
     found = settings()
-    return Renderer(
-        folder=found.template_dir,
-        language=language or found.language,
-        timezone=found.timezone,
-        sender=found.email_from,
-    )
+    return Renderer(folder=found.template_dir, language=language, timezone=found.timezone, sender=found.email_from)
+
+
+@cache
+def routes_file() -> RoutesFile | None:
+    """The file that NOTIFICATION_ROUTES names; None where it is unset."""
+    from approval_mail.routes_file import RoutesFile  # noqa: PLC0415
+
+    path = settings().routes
+    return RoutesFile(path, lambda topic: store().is_news(topic, seconds=_NEWS)) if path else None
 
 
 @cache
@@ -149,7 +169,17 @@ def mailer() -> Mailer:
 def delivery() -> Delivery:
     from approval_mail.delivery import Delivery  # noqa: PLC0415
 
-    return Delivery(store(), renderer(), mailer(), links())
+    return Delivery(store(), renderer, mailer(), links(), digest_threshold=settings().digest_threshold)
+
+
+def addressing() -> Addressing:
+    """Who receives what, as NOTIFICATION_ROUTES says now."""
+    from approval_mail.addressing import Addressing  # noqa: PLC0415
+    from approval_mail.routes import Routes  # noqa: PLC0415
+
+    found, file = settings(), routes_file()
+    routes = file.current() if file else Routes()
+    return Addressing(found.email_to, routes, digest_threshold=found.digest_threshold)
 
 
 def forget_connections() -> None:

@@ -79,6 +79,10 @@ class Settings:
     max_age: float = _setting("NOTIFICATION_MAX_AGE", parsers.number(1, 30 * 86400, float, " seconds"), 86400.0)
     #: Days that finished events stay as history.
     history_days: float = _setting("NOTIFICATION_HISTORY_DAYS", parsers.number(0.01, 3650, float, " days"), 7.0)
+    #: A recipient of more events than this in one gather gets one mail about them; 0: nobody does.
+    digest_threshold: int = _setting("NOTIFICATION_DIGEST_THRESHOLD", parsers.number(0, 1000, int, " events"), 0)
+    #: Who gets what; read by workers alone, so that a host need not have it.
+    routes: Path | None = _setting("NOTIFICATION_ROUTES", parsers.path)
     template_dir: Path | None = _setting("NOTIFICATION_TEMPLATE_DIR", parsers.path)
     language: str = _setting("NOTIFICATION_LANGUAGE", parsers.one_of(*LANGUAGES), LANGUAGES[0])
     #: Zone in which mails show times; None: the system's.

@@ -60,7 +60,7 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
     settings = services.settings()
     _replay_spool()
     claims = gathering.gather(
-        services.store(), batch_size=settings.batch_size, recipients=settings.email_to, by_beat=by_beat, due=due
+        services.store(), services.addressing(), batch_size=settings.batch_size, by_beat=by_beat, due=due
     )
     if not claims:
         _wake_for_what_remains(shortest=_SHORTEST_SLEEP)

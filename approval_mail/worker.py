@@ -5,20 +5,22 @@ from __future__ import annotations
 import gc
 import logging
 import sys
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 from celery import signals
 from celery.beat import SchedulingError
 
 from approval_mail import broker, services, timing
 from approval_mail.celery import app, wake_gather
+from approval_mail.errors import InvalidRoutes
 
 logger = logging.getLogger(__name__)
 
 
 @signals.celeryd_init.connect
 def prepare(conf: Any, **_: object) -> None:
-    """Be patient with the broker, and refuse to start with times that overtake one another."""
+    """Be patient with the broker, and refuse to start with times that overtake one another, or with damaged routes."""
     conf.update(conf["worker_only"])
     faults = timing.order_faults(
         smtp_timeout=services.settings().smtp_timeout,
@@ -27,14 +29,25 @@ def prepare(conf: Any, **_: object) -> None:
         visibility_timeout=conf.broker_transport_options.get("visibility_timeout", timing.VISIBILITY_TIMEOUT),
     )
     if faults:
-        print(*(f"{fault}: mend celeryconfig.py" for fault in faults), sep="\n", file=sys.stderr)
-        raise SystemExit(2)
+        _refuse(f"{fault}: mend celeryconfig.py" for fault in faults)
+    file = services.routes_file()
+    if file:
+        try:
+            file.load()
+        except InvalidRoutes as error:
+            _refuse(error.problems)
+
+
+def _refuse(problems: Iterable[str]) -> NoReturn:
+    print(*problems, sep="\n", file=sys.stderr)
+    raise SystemExit(2)
 
 
 @signals.celeryd_after_setup.connect
 def prepare_to_fork(**_: object) -> None:
     """Compile the templates, so that the pool's processes share them; once there is a log to tell faults in."""
-    services.renderer().prepare()
+    for renderer in services.renderers():
+        renderer.prepare()
     # What is there by now stays for good: a collection that looked at it would write to memory that all share.
     gc.freeze()
 

@@ -20,7 +20,7 @@ from approval_mail import services
 from approval_mail.celery import consumers
 from approval_mail.cli.output import as_json_option, local, plural, row
 from approval_mail.cli.sample import example_links, sample
-from approval_mail.errors import ApprovalMailError, ChannelTrouble, InvalidSettings, SpoolUnavailable
+from approval_mail.errors import ApprovalMailError, ChannelTrouble, InvalidRoutes, InvalidSettings, SpoolUnavailable
 from approval_mail.events import EVENT_TYPES
 from approval_mail.spool_room import MAX_FILES
 from approval_mail.store import StoreError
@@ -75,6 +75,8 @@ def _ask(look: Callable[[], str]) -> tuple[bool, str, str]:
         return True, look(), ""
     except _Trouble as trouble:
         return False, str(trouble), trouble.next_step
+    except InvalidRoutes as error:
+        return False, "; ".join(error.problems), "mend the file; meanwhile workers go on with the last good version"
     except InvalidSettings as error:
         return False, "; ".join(error.problems), "mend these in the environment or in .env"
     except SpoolUnavailable as error:
@@ -118,6 +120,13 @@ def _where_from(sources: Mapping[str, str]) -> str:
         taken = Path(path)
         names[taken.parent].append(name if taken.name == name else f"{name} (made from {taken.name})")
     return "; ".join(f"from {folder}: {', '.join(found)}" for folder, found in names.items())
+
+
+def _routes() -> str:
+    file = services.routes_file()
+    if file is None:
+        return "NOTIFICATION_ROUTES is unset: what names no email_to itself goes to EMAIL_TO"
+    return f"{plural(len(file.load()), 'rule')} in {services.settings().routes}"
 
 
 def _spool() -> str:
@@ -194,6 +203,7 @@ _ASKED_THROUGH_REDIS = frozenset(("worker", "beat"))
 _CHECKS: dict[str, Callable[[], str]] = {
     "settings": _settings,
     "templates": _templates,
+    "routes": _routes,
     "spool": _spool,
     "redis": _redis,
     "worker": _worker,
@@ -207,7 +217,7 @@ _CHECKS: dict[str, Callable[[], str]] = {
 @click.option("--only", type=click.Choice(_CHECKS), multiple=True, help="This check alone; repeat it for more.")
 @as_json_option
 def command(wait: float, only: tuple[str, ...], as_json: bool) -> None:
-    """Try settings, templates, Redis, worker, beat, and SMTP up to RSET; nothing is sent.
+    """Try settings, templates, routes, Redis, worker, beat, and SMTP up to RSET; nothing is sent.
 
     Exit code 0 if all is well, 1 if not, 2 if the settings cannot be used.
     """

@@ -68,6 +68,10 @@ class Inliner:
         form = self._form_of(pieces, marks) if pieces else None
         return _put_back(form.fill(pieces[1::2]), marks) if form else self._whole.inline(page)
 
+    def inline_alone(self, page: str) -> str:
+        """The same of a page whose structure seldom comes again: no form is looked for, made or kept."""
+        return self._whole.inline(page)
+
     def _form_of(self, pieces: Sequence[str], marks: Mapping[str, str]) -> _Form | None:
         """The form for a page of these pieces, None if there is none."""
         structure = tuple(pieces[::2])

@@ -13,13 +13,16 @@ from jinja2.loaders import split_template_path
 from markupsafe import Markup, escape
 
 from approval_mail.events import EVENT_TYPES
+from approval_mail.rendering.message import one_line
 
 logger = logging.getLogger(__name__)
 
 #: The language whose templates lie in the folder itself; the others have a folder of their name.
 _FIRST_LANGUAGE = "ko"
 #: Files without words, which all languages share.
-_SHARED = frozenset(("style.css", "countdown.js"))
+_SHARED = frozenset(("style.css", "digest.css", "countdown.js"))
+#: Name of the mail that tells of several events; the others have their event type's.
+DIGEST = "digest"
 
 
 class Loader(BaseLoader):
@@ -84,6 +87,7 @@ def make_environment(loader: Loader) -> Environment:
     # Request ids may hold any printable ASCII, and people paste command lines.
     environment.filters["shell"] = shlex.quote
     environment.filters["lines"] = _lines
+    environment.filters["one_line"] = one_line
     return environment
 
 
@@ -93,7 +97,7 @@ def loader_of(environment: Environment) -> Loader:
 
 
 def template_names(suffix: str) -> list[str]:
-    return [f"{name}{suffix}" for name in EVENT_TYPES]
+    return [f"{name}{suffix}" for name in (*EVENT_TYPES, DIGEST)]
 
 
 def stamp(path: Path) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from email.header import Header
 from email.policy import compat32
@@ -33,8 +34,7 @@ MIME-Version: 1.0
 To: {recipient}
 Subject: {subject}
 Date: {date}
-Message-ID: {own}
-{thread}
+{ids}
 List-Id: <approval-mail.{domain}>
 Auto-Submitted: auto-generated
 X-Auto-Response-Suppress: All
@@ -75,6 +75,18 @@ class Composer:
             asked = message_id(f"{event.request_id}:approval_requested", recipient, self._domain)
             # On two lines, as one would be too long.
             thread = f"In-Reply-To: {asked}\r\n{thread}\r\n {asked}"
+        return self._write(recipient, own, thread, date=date, subject=subject, text=text, html=html)
+
+    def compose_digest(
+        self, event_ids: Iterable[str], recipient: str, *, date: datetime, subject: str, text: str, html: str
+    ) -> bytes:
+        """The message that tells ``recipient`` of several events; it belongs to no request's thread."""
+        own = message_id(digest_id(event_ids), recipient, self._domain)
+        return self._write(recipient, own, "", date=date, subject=subject, text=text, html=html)
+
+    def _write(
+        self, recipient: str, own: str, thread: str, *, date: datetime, subject: str, text: str, html: str
+    ) -> bytes:
         return _MESSAGE.format(
             # Base64 has no underscore, so the boundary is in no part.
             boundary=f"=_{own[1:27]}",
@@ -82,12 +94,16 @@ class Composer:
             recipient=one_line(recipient),
             subject=_unstructured(one_line(subject)),
             date=format_datetime(date),
-            own=own,
-            thread=thread,
+            ids=f"Message-ID: {own}\r\n{thread}" if thread else f"Message-ID: {own}",
             domain=self._domain,
             text=_base64(text),
             html=_base64(html),
         ).encode("ascii", "replace")
+
+
+def digest_id(event_ids: Iterable[str]) -> str:
+    """What stands for a set of events where a mail's Message-ID needs one event's id; no event has it."""
+    return "\n".join(("digest", *sorted(set(event_ids))))
 
 
 def message_id(event_id: str, recipient: str, sender_domain: str) -> str:

@@ -6,21 +6,31 @@ import contextlib
 import html
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from jinja2 import Environment, TemplateRuntimeError
+from jinja2 import Environment, Template, TemplateRuntimeError
 
 from approval_mail.errors import TemplateFailed
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
+from approval_mail.rendering.digest import MAX_PAGE, ROOMS, Entry, digest_variables
 from approval_mail.rendering.faults import TEMPLATE_FAULTS, describe
 from approval_mail.rendering.html_to_text import html_to_text
 from approval_mail.rendering.inlining import Inliner
-from approval_mail.rendering.loader import Loader, loader_of, make_environment, packaged_folder, stamp, template_names
+from approval_mail.rendering.loader import (
+    DIGEST,
+    Loader,
+    loader_of,
+    make_environment,
+    packaged_folder,
+    stamp,
+    template_names,
+)
 from approval_mail.rendering.message import Composer, one_line
-from approval_mail.rendering.wording import word_arguments, word_moment, word_span
+from approval_mail.rendering.variables import variables
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +44,7 @@ _MARKUP = re.compile(r"<(head|style|script|title)\b.*?</\1>|<!--.*?-->|<[^>]*>",
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One rendered event; the same for all its recipients, unless it holds links of one of them."""
+    """One rendered mail; the same for all its recipients, unless it holds links of one of them."""
 
     #: Plain text, one line.
     subject: str
@@ -43,6 +53,13 @@ class Content:
     text: str
     #: Path of the template that made it, for logs.
     template: str
+
+
+class _Parts(TypedDict):
+    date: datetime
+    subject: str
+    text: str
+    html: str
 
 
 class Renderer:
@@ -62,7 +79,7 @@ class Renderer:
         self._own = make_environment(Loader([folder, packaged], language)) if folder else None
         self._inliner = Inliner()
         self._missing_told = False
-        #: The last fault told of each event type's own template, until it renders again.
+        #: The last fault told of each mail's own template, by its name, until it renders again.
         self._faults: dict[str, str] = {}
 
     def prepare(self) -> None:
@@ -72,70 +89,110 @@ class Renderer:
                 with contextlib.suppress(*TEMPLATE_FAULTS):
                     environment.get_template(name)
 
-    def render(self, event: ApprovalEvent, now: datetime, *, approve_url: str = "", reject_url: str = "") -> Content:
+    def render(
+        self,
+        event: ApprovalEvent,
+        now: datetime,
+        *,
+        timezone: tzinfo | None = None,
+        approve_url: str = "",
+        reject_url: str = "",
+    ) -> Content:
         """Render ``event`` as of ``now``, by the operator's templates if they can, else by the packaged ones.
 
-        ``approve_url`` and ``reject_url`` are the recipient's own links, if there are any. Raises
-        TemplateFailed if the packaged templates fail too.
+        Times are in ``timezone``, None: the installation's. ``approve_url`` and ``reject_url`` are the recipient's own
+        links, if there are any. Raises TemplateFailed if the packaged templates fail too.
         """
         try:
-            values = self._values(event, now)
-            if event.decidable:  # No field that a caller passes may stand where our links do.
-                values |= {"approve_url": approve_url, "reject_url": reject_url}
-            return self._render_own(event, values) or self._render(self._packaged, event.type, values)
+            zone, durations = timezone or self._timezone, self._durations()
+            values = variables(
+                event, now, timezone=zone, durations=durations, approve_url=approve_url, reject_url=reject_url
+            )
+            return self._render_by_either(event.type, str(event), values)
         except TEMPLATE_FAULTS as error:
             raise TemplateFailed(f"{event} cannot be rendered: {describe(error)}") from error
 
-    def compose(self, event: ApprovalEvent, content: Content, recipient: str, now: datetime) -> bytes:
+    def render_digest(self, entries: Sequence[Entry], now: datetime, *, timezone: tzinfo | None = None) -> Content:
+        """Render one mail that tells of several events, at most MAX_DIGEST, in the order in which readers need them.
+
+        It takes as little room as it has to for a page of MAX_PAGE bytes; where even that is too much, what is least
+        urgent stands where Gmail clips. Raises TemplateFailed if the packaged templates fail too.
+        """
+        about = f"a digest of {len(entries)} events"
+        try:
+            zone, durations = timezone or self._timezone, self._durations()
+            values = digest_variables(entries, now, timezone=zone, durations=durations)
+            return self._render_to_fit(about, values)
+        except TEMPLATE_FAULTS as error:
+            raise TemplateFailed(f"{about} cannot be rendered: {describe(error)}") from error
+
+    def compose(
+        self, event: ApprovalEvent, content: Content, recipient: str, now: datetime, timezone: tzinfo | None = None
+    ) -> bytes:
         """Put ``content`` into the RFC 5322 message for ``recipient``, dated ``now``; ASCII with CRLF line ends."""
-        return self._composer.compose(
-            event,
-            recipient,
-            date=now.astimezone(self._timezone),
-            subject=content.subject,
-            text=content.text,
-            html=content.html,
-        )
+        return self._composer.compose(event, recipient, **self._parts(content, now, timezone))
+
+    def compose_digest(
+        self,
+        entries: Sequence[Entry],
+        content: Content,
+        recipient: str,
+        now: datetime,
+        timezone: tzinfo | None = None,
+    ) -> bytes:
+        """The same of a digest. Its Message-ID is a function of the set of its events and of ``recipient``."""
+        event_ids = [entry.event.event_id for entry in entries]
+        return self._composer.compose_digest(event_ids, recipient, **self._parts(content, now, timezone))
 
     def sources(self) -> dict[str, str]:
         """Map each template file's name to the path it is taken from, the operator's or the packaged."""
         loader = loader_of(self._own or self._packaged)
         found = {
             name: str(loader.find(name))
-            for name in ("base.html", "style.css", *template_names(".html"), *template_names(".txt"))
+            for name in ("base.html", "style.css", "digest.css", *template_names(".html"), *template_names(".txt"))
         }
-        for type_name in EVENT_TYPES:
-            page = self._page_of_text(self._own or self._packaged, type_name)
+        for name in (*EVENT_TYPES, DIGEST):
+            page = self._page_of_text(self._own or self._packaged, name)
             if page:
-                found[f"{type_name}.txt"] = page
+                found[f"{name}.txt"] = page
         return found
 
-    def fault(self, type_name: str) -> str | None:
-        """What is wrong with the operator's templates of an event type, as last seen; None if nothing."""
-        return self._faults.get(type_name)
+    def fault(self, name: str) -> str | None:
+        """What is wrong with the operator's templates of an event type or DIGEST, as last seen; None if nothing."""
+        return self._faults.get(name)
 
-    def _render_own(self, event: ApprovalEvent, values: dict[str, Any]) -> Content | None:
+    def _render_by_either(self, name: str, about: str, values: dict[str, Any]) -> Content:
+        return self._render_own(name, about, values) or self._render(self._packaged, name, values)
+
+    def _render_to_fit(self, about: str, values: dict[str, Any]) -> Content:
+        for room, dense in ROOMS:
+            content = self._render_by_either(DIGEST, about, {**values, "room": room, "dense": dense})
+            if len(content.html.encode("utf-8", "replace")) <= MAX_PAGE:
+                break
+        return content
+
+    def _render_own(self, name: str, about: str, values: dict[str, Any]) -> Content | None:
         """Render by the operator's templates; None, with the fault logged, if they cannot."""
         if self._own is None:
             return None
         self._tell_missing(loader_of(self._own))
         try:
-            content = self._render(self._own, event.type, values)
+            content = self._render(self._own, name, values)
             if not content.text.strip() or _is_blank(content.html):
                 raise TemplateRuntimeError(f"{content.template} renders to a blank mail")
         except TEMPLATE_FAULTS as error:
             fault = describe(error)
-            if self._faults.get(event.type) != fault:
-                self._faults[event.type] = fault
-                logger.error("Template failed for %s, the packaged one is used: %s", event, fault)
+            if self._faults.get(name) != fault:
+                self._faults[name] = fault
+                logger.error("Template failed for %s, the packaged one is used: %s", about, fault)
             return None
-        self._faults.pop(event.type, None)
+        self._faults.pop(name, None)
         return content
 
-    def _render(self, environment: Environment, type_name: str, values: dict[str, Any]) -> Content:
-        page = environment.get_template(f"{type_name}.html")
-        plain = environment.get_template(f"{type_name}.txt")
-        fallback = "" if environment is self._packaged else self._packaged_subject(type_name, values)
+    def _render(self, environment: Environment, name: str, values: dict[str, Any]) -> Content:
+        page = environment.get_template(f"{name}.html")
+        plain = environment.get_template(f"{name}.txt")
+        fallback = "" if environment is self._packaged else self._packaged_subject(name, values)
         context = page.new_context({**values, "subject": fallback})
         try:
             # Template.render, but the context is kept: it knows the subject block once the page has run.
@@ -144,58 +201,36 @@ class Renderer:
         except TEMPLATE_FAULTS:
             environment.handle_exception()
         path = str(page.filename)
-        links = (values["approve_url"], values["reject_url"]) if values["decidable"] else ()
-        inlined = self._inliner.inline(markup, links=links)
-        text = html_to_text(inlined) if self._page_of_text(environment, type_name) else plain.render(values)
+        if name == DIGEST:
+            inlined = self._inliner.inline_alone(markup)
+        else:
+            links = (values["approve_url"], values["reject_url"]) if values["decidable"] else ()
+            inlined = self._inliner.inline(markup, links=links)
+        text = html_to_text(inlined) if self._page_of_text(environment, name) else plain.render(values)
         return Content(subject or fallback, inlined, text.strip("\n") + "\n", path)
 
-    def _packaged_subject(self, type_name: str, values: dict[str, Any]) -> str:
-        page = self._packaged.get_template(f"{type_name}.html")
+    def _packaged_subject(self, name: str, values: dict[str, Any]) -> str:
+        page = self._packaged.get_template(f"{name}.html")
         return _subject(page.blocks["subject"](page.new_context(values)))
 
-    def _values(self, event: ApprovalEvent, now: datetime) -> dict[str, Any]:
-        """Everything that a template can name; ours win over extra fields of the same name."""
-        extra = event.extra or {}
-        arguments_text, arguments_more = word_arguments(extra.get("arguments"))
-        asked, expires = event.requested_at, event.expires_at
+    def _durations(self) -> Template:
+        return self._packaged.get_template("duration.txt")
+
+    def _parts(self, content: Content, now: datetime, timezone: tzinfo | None) -> _Parts:
         return {
-            "approve_url": "",
-            "reject_url": "",
-            **extra,
-            "event_id": event.event_id,
-            "event_type": event.type,
-            "request_id": event.request_id,
-            "user_id": event.user_id,
-            "tool_name": event.tool_name,
-            "responder_id": event.responder_id,
-            "reason": event.reason,
-            "fraction": event.fraction,
-            "decidable": event.decidable,
-            "arguments": extra.get("arguments"),
-            "arguments_text": arguments_text,
-            "arguments_more": arguments_more,
-            "requested_at": self._moment(asked),
-            "expires_at": self._moment(expires),
-            "occurred_at": self._moment(event.occurred_at),
-            "timestamp": self._moment(now),
-            "expired": expires is not None and expires <= now,
-            "time_left": self._span(expires - now) if expires else "",
-            "elapsed": self._span(event.occurred_at - asked) if asked else "",
+            "date": now.astimezone(timezone or self._timezone),
+            "subject": content.subject,
+            "text": content.text,
+            "html": content.html,
         }
 
-    def _moment(self, moment: datetime | None) -> str:
-        return word_moment(moment, self._timezone)
-
-    def _span(self, span: timedelta) -> str:
-        return word_span(span, self._packaged.get_template("duration.txt"))
-
-    def _page_of_text(self, environment: Environment, type_name: str) -> str | None:
-        """Path of the operator's page that this type's text part is made from; None: it has a template."""
+    def _page_of_text(self, environment: Environment, name: str) -> str | None:
+        """Path of the operator's page that this mail's text part is made from; None: it has a template."""
         if environment is self._packaged:
             return None
         loader = loader_of(environment)
-        for name in filter(None, (type_name, _STANDS_ON.get(type_name))):
-            page, plain = (str(loader.find(f"{name}{suffix}")) for suffix in (".html", ".txt"))
+        for source in filter(None, (name, _STANDS_ON.get(name))):
+            page, plain = (str(loader.find(f"{source}{suffix}")) for suffix in (".html", ".txt"))
             if self._is_own(page) or self._is_own(plain):
                 return None if self._is_own(plain) else page
         return None
@@ -206,7 +241,9 @@ class Renderer:
     def _tell_missing(self, loader: Loader) -> None:
         if not self._missing_told:
             self._missing_told = True
-            missing = [name for name in ("base.html", *template_names(".html")) if not stamp(loader.places(name)[0])]
+            # Folders from before there were digests have no digest.html, and need none.
+            names = ("base.html", *(f"{name}.html" for name in EVENT_TYPES))
+            missing = [name for name in names if not stamp(loader.places(name)[0])]
             if missing:
                 place = loader.places("base.html")[0].parent
                 logger.warning("Not in %s, the packaged ones are used: %s", place, ", ".join(missing))

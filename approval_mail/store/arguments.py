@@ -20,7 +20,7 @@ def record_args(
     batch_size: int,
     batch_timeout: float,
     urgent_timeout: float,
-    late: bool = False,
+    waited: float | None = None,
 ) -> list[str | int]:
     """What prelude.lua's ``record_event`` reads; the parameters are those of `EventStore.record`."""
     return [
@@ -31,7 +31,7 @@ def record_args(
         nonce,
         milliseconds(event.expires_at.timestamp()) if event.expires_at else "",
         ",".join(event.email_to),
-        flag(late),
+        "" if waited is None else milliseconds(waited),
         flag(event.kind.urgent),
         flag(event.kind.recurs),
         flag(event.decidable),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
 
-from approval_mail import descriptions, timing
-from approval_mail.errors import InvalidRecord
+from approval_mail import timing
+from approval_mail.addresses import Recipient, split_addresses
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
 from approval_mail.store.arguments import (
     WAKE_LIFETIME,
@@ -21,16 +21,19 @@ from approval_mail.store.arguments import (
     seconds_or_none,
     wake_up,
 )
+from approval_mail.store.counters import parts
 from approval_mail.store.history import History, moment
 from approval_mail.store.lua import Scripts
-from approval_mail.store.values import Claim, Counts, Recorded, Survey, Verdict, WakeUp, Work
+from approval_mail.store.values import Addressed, Counts, Recorded, Survey, Taken, Verdict, WakeUp, Work
 
+#: Seconds. No urgent event waits longer.
+_FOR_EVER = 10**9
 #: Tries of one mail whose outcome stays unknown (a dead worker, a lost reply after the final dot)
 #: before it is buried rather than risk another duplicate.
 MAX_OPEN_TRIES = 3
 #: Events that one script call moves at the most, so that Redis never stalls for others.
 _CHUNK = 1_000
-#: Events that one script call claims at the most: each may have 50 mails, which are written down here.
+#: Events that one script call takes or addresses at the most: each may have 50 mails, which are written down here.
 _CHUNK_OF_CLAIMS = 200
 
 
@@ -39,16 +42,17 @@ class EventStore:
 
     ::
 
-        record ──▶ pending ──claim──▶ claimed ──settle──────────▶ sent
+        record ──▶ pending ───take───▶ claimed ──settle──────────▶ sent
                     ▲ ▲ ▲               │ │ ├────settle, bury────▶ dead ──discard──▶ suppressed
-                    │ │ └─ release, ────┘ │ └────suppress, begin─▶ suppressed
+                    │ │ └─ release, ────┘ │ └───address, begin───▶ suppressed
                     │ │    rescue         │
                     │ └─── defer ─────────┘  (a later due time)
                     └───── revive ◀── dead
 
     A mail, one recipient of an event, is open until it is sent, dead or suppressed; an event is
     finished once none of its mails is open: dead if any is dead, else sent if any was sent, else
-    suppressed. A lease ends by Redis's clock; ``rescue`` brings back what it covered.
+    suppressed. What is taken is addressed before it is sent: its recipients are frozen, and its claim is named.
+    A lease ends by Redis's clock; ``rescue`` brings back what it covered.
 
     Keys, all on one cluster slot (``P`` is ``<namespace>:{store}:``):
 
@@ -64,6 +68,9 @@ class EventStore:
     P sent, dead, suppressed   zset    finished event_id by when; entries older than ``history`` are removed
     P buried                   zset    event_id with at least one dead mail by when; likewise
     P parked                   set     event_id deferred only because the channel is held; until it works
+    P counters                 hash    what counters.py names, counted for good; no expiry
+    P failures                 list    the last 50 failures; no expiry
+    P told:<topic>             string  it was told and is no news; what its caller says
     P channel                  hash    since, reason, next_step, kind, failures, probe, probing (1, then the token of
                                        the claim that probes); only while held
     P tally:<token>            hash    mails by what became of them in one claim; 1 h
@@ -114,12 +121,12 @@ class EventStore:
         batch_size: int,
         batch_timeout: float,
         urgent_timeout: float,
-        late: bool = False,
+        waited: float | None = None,
     ) -> Recorded:
         """Record an event once.
 
-        ``nonce`` names the hook's call: the same call told again is not a duplicate. ``late`` marks
-        an event that waited in the spool. The timeouts are seconds.
+        ``nonce`` names the hook's call: the same call told again is not a duplicate. ``waited`` is how long the
+        event was in the spool, None if it was not: one that was is late. The timeouts are seconds.
         """
         answer, *wake = self._run(
             "record",
@@ -129,7 +136,7 @@ class EventStore:
                 batch_size=batch_size,
                 batch_timeout=batch_timeout,
                 urgent_timeout=urgent_timeout,
-                late=late,
+                waited=waited,
             ),
         )
         return Recorded(new=answer != "duplicate", again=answer == "again", wake_up=wake_up(*wake))
@@ -173,34 +180,50 @@ class EventStore:
             )
         )
 
-    def claim(self, *, groups: int, size: int, recipients: Sequence[str], urgent: bool = False) -> list[Claim]:
-        """Take due events, the urgent ones alone or all, up to ``groups`` times ``size`` of them, oldest first.
+    def take(self, most: int, *, token: str, urgent: bool = False) -> list[Taken]:
+        """Take due events under a lease, the urgent ones alone or all, up to ``most`` of them, oldest first.
 
-        ``recipients`` receive every event that names none itself; they are frozen here.
+        ``token`` names the take. `address` says who receives them before they are sent; until then a lease that
+        runs out brings them back as they were.
         """
-        claims: list[Claim] = []
-        while groups > 0:
-            now = min(groups, max(1, _CHUNK_OF_CLAIMS // size))
+        taken: list[Taken] = []
+        while most > 0:
+            now = min(most, _CHUNK_OF_CLAIMS)
             try:
-                rows = self._run(
-                    "claim",
-                    milliseconds(timing.LEASE),
-                    now,
-                    size,
-                    secrets.token_hex(8),
-                    ",".join(recipients),
-                    self._lifetime,
-                    flag(urgent),
-                )
+                rows = self._run("take", milliseconds(timing.LEASE), now, token, flag(urgent))
             except redis.RedisError:
-                if not claims:
+                if not taken:
                     raise
-                break  # What is claimed goes out; whoever comes next meets the trouble and tells it.
-            claims += [Claim(token, tuple(ids), urgent, about=_about(record, ids)) for token, record, *ids in rows]
-            groups -= now
-            if sum(len(ids) for _, _, *ids in rows) < now * size:
+                break  # What is taken goes out; whoever comes next meets the trouble and tells it.
+            for event_id, record, email_to, addressed, *mails in rows:
+                open_mails = tuple(Recipient(*mail) for mail in mails) if addressed else None
+                taken.append(Taken(event_id, record, tuple(split_addresses(email_to)), open_mails))
+            most -= now
+            if len(rows) < now:
                 break
-        return claims
+        return taken
+
+    def address(self, token: str, events: Sequence[Addressed]) -> set[str]:
+        """Hand what was taken by ``token`` to its claims and freeze who receives what nobody was to receive yet.
+
+        Answers the ids of the events that have mails to send. Also without events, a gather that was to probe the
+        held channel says by this that it has nothing to probe with.
+        """
+        left: set[str] = set()
+        for start in range(0, len(events) or 1, _CHUNK_OF_CLAIMS):
+            rows = [
+                (
+                    event.event_id,
+                    event.token,
+                    event.state,
+                    event.phase,
+                    event.reason,
+                    [(one.address, one.language, one.timezone) for one in event.recipients],
+                )
+                for event in events[start : start + _CHUNK_OF_CLAIMS]
+            ]
+            left.update(self._run("address", token, self._lifetime, json.dumps(rows)))
+        return left
 
     def begin(self, token: str, event_ids: Sequence[str], *, attempt: int) -> tuple[list[Work], dict[str, str]]:
         """Begin try number ``attempt`` of a claim: what is to be sent, and what was suppressed with its reason.
@@ -213,8 +236,19 @@ class EventStore:
         ):
             if kind == "suppressed":
                 suppressed[event_id] = row[0]
-            else:
-                work.append(Work(event_id, row[0], int(row[1]), moment(row[2]), tuple(row[3:])))
+                continue
+            record, rounds, now, happened, *mails = row
+            work.append(
+                Work(
+                    event_id,
+                    record,
+                    int(rounds),
+                    moment(now),
+                    moment(happened),
+                    tuple(Recipient(*mail[:3]) for mail in mails),
+                    frozenset(mail[0] for mail in mails if mail[3]),
+                )
+            )
         return work, suppressed
 
     def settle(
@@ -223,10 +257,12 @@ class EventStore:
         *,
         settled: tuple[str, str, Verdict] | None = None,
         upcoming: tuple[str, str] | None = None,
+        patient: bool = False,
     ) -> tuple[str, str]:
         """Settle one mail and mark the next as being tried.
 
-        ``settled`` is event id, recipient and verdict; ``upcoming`` event id and recipient. Answers
+        ``settled`` is event id, address and verdict; ``upcoming`` event id and address; a ``patient`` caller is never
+        told to yield. Answers
         the settled event's final state, empty while a mail of it is open, and for the upcoming mail
         ``go``, ``done`` (no longer open), ``moot: ...`` (suppressed for this reason), ``buried`` (too many
         unknown outcomes), ``lost``, ``yield`` (an urgent event waits for a free worker: give back the rest) or empty.
@@ -244,9 +280,10 @@ class EventStore:
             verdict.phase,
             verdict.reason,
             *(upcoming or ("", "")),
-            milliseconds(timing.URGENT_PATIENCE),
+            milliseconds(_FOR_EVER if patient else timing.URGENT_PATIENCE),
             _MOOT_TYPES,
             call_name(),
+            *(part for counted in verdict.counts.items() for part in counted),
         )
         return state, answer
 
@@ -277,10 +314,6 @@ class EventStore:
     def bury(self, token: str, event_id: str, *, phase: str, reason: str) -> int:
         """Make every open mail of a claimed event dead; answers how many."""
         return int(self._run("close", token, event_id, "dead", phase, reason, self._lifetime))
-
-    def suppress(self, token: str, event_id: str, *, reason: str) -> int:
-        """Make every open mail of a claimed event suppressed; answers how many."""
-        return int(self._run("close", token, event_id, "suppressed", "", reason, self._lifetime))
 
     def release(self, token: str, event_ids: Sequence[str], *, unbegun: bool = False) -> int:
         """Give claimed events back unspent, or those alone of which no try has begun; answers how many."""
@@ -341,6 +374,25 @@ class EventStore:
             held_next_step=next_step or None,
         )
 
+    def counters(self) -> dict[tuple[str, ...], int]:
+        """All that was ever counted, by name and labels as counters.py has them; damaged values count nothing."""
+        found = self._client.hgetall(f"{self._prefix}counters")
+        return {parts(name): int(value) for name, value in found.items() if value.isdecimal()}
+
+    def pending_by_age(self, bounds: Sequence[float]) -> list[int]:
+        """Count the events that are due by the seconds since they became so: up to each bound, then above the last."""
+        seconds, microseconds = self._client.time()
+        now = seconds * 1000 + microseconds // 1000
+        edges = [f"{now}", *(f"{now - milliseconds(bound)}" for bound in bounds), "-inf"]
+        pipeline = self._client.pipeline(transaction=True)
+        for newer, older in itertools.pairwise(edges):
+            pipeline.zcount(f"{self._prefix}pending", older if older == "-inf" else f"({older}", newer)
+        return [int(count) for count in pipeline.execute()]
+
+    def is_news(self, topic: str, *, seconds: float) -> bool:
+        """Whether nobody said so before within ``seconds``: many processes see one thing, and one of them tells it."""
+        return bool(self._client.set(f"{self._prefix}told:{topic}", "1", nx=True, px=milliseconds(seconds)))
+
     def revive(self, event_id: str) -> int:
         """Reopen an event's dead mails; answers how many."""
         return int(self._run("revive", event_id))
@@ -358,12 +410,3 @@ _MOOT_RULES = json.dumps(
         "outcomes": {row.name: row.outcome for row in EVENT_TYPES.values() if row.outcome},
     }
 )
-
-
-def _about(record: str, event_ids: Sequence[str]) -> str:
-    try:
-        event = ApprovalEvent.from_json(record)
-        first = descriptions.of_event(event.type, event.request_id, event.tool_name)
-    except InvalidRecord:  # Whoever sends it buries it.
-        first = "a damaged record"
-    return descriptions.of_events(first, len(event_ids))

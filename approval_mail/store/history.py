@@ -12,7 +12,7 @@ import redis
 
 from approval_mail.errors import InvalidRecord
 from approval_mail.events import EVENT_TYPES
-from approval_mail.store.values import Change, DeadMail
+from approval_mail.store.values import Change, DeadMail, Failure
 
 #: Keys that Redis looks at in one go while a short request id is searched for.
 _SCAN = 10_000
@@ -48,6 +48,11 @@ class History:
                         attempts=mail["a"],
                         failed_at=moment(mail["t"]),
                     )
+
+    def failures(self, limit: int = 10) -> list[Failure]:
+        """The last failures, newest first; of damaged ones nothing is said."""
+        rows = self._client.lrange(f"{self._prefix}failures", 0, limit - 1)
+        return [failure for failure in map(_failure, rows) if failure]
 
     def requests(self, text: str) -> list[str]:
         """The ids of requests on record that are ``text``, or else that begin with it, sorted."""
@@ -103,6 +108,18 @@ def _change(event_id: str, row: str) -> Change:
         )
     except (ValueError, TypeError) as error:
         raise InvalidRecord(f"a line of the trace of {event_id} is damaged: {error}") from error
+
+
+def _failure(row: str) -> Failure | None:
+    """One line of prelude.lua's ``note_failure``; None if it is damaged."""
+    milliseconds, _, rest = row.partition(" ")
+    try:
+        event_id, recipient, result, code, phase, reason = json.loads(rest)
+        return Failure(
+            moment(int(milliseconds)), event_id, recipient, result, int(code) if code else None, phase, reason
+        )
+    except (ValueError, TypeError):
+        return None
 
 
 def _mail(text: str) -> dict[str, Any]:

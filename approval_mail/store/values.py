@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+
+from approval_mail.addresses import Recipient
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,32 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A due event under a lease, for which it is still to be said who receives it and which claim it goes in."""
+
+    event_id: str
+    record: str
+    #: Addresses that the event names itself.
+    email_to: tuple[str, ...]
+    #: Who receives its open mails; None: that was never said.
+    recipients: tuple[Recipient, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Addressed:
+    """What `EventStore.address` is told of one event."""
+
+    event_id: str
+    #: Of its claim.
+    token: str
+    recipients: tuple[Recipient, ...]
+    #: ``open``; ``suppressed`` or ``dead``: its mails are closed at once.
+    state: str = "open"
+    phase: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """Events under one lease, for one task."""
 
@@ -66,7 +95,11 @@ class Work:
     rounds: int
     #: When this try began, by the store's clock: a worker's may be off.
     begun_at: datetime
-    recipients: tuple[str, ...]
+    #: When the hook was called, likewise.
+    happened_at: datetime
+    recipients: tuple[Recipient, ...]
+    #: Addresses for which the outcome of an earlier try is unknown.
+    doubtful: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +114,23 @@ class Verdict:
     #: The SMTP step, or ``render``.
     phase: str = ""
     reason: str = ""
+    #: What it adds to counters.
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One try that failed, or a mail that died."""
+
+    at: datetime
+    event_id: str
+    recipient: str
+    #: ``failed`` (may pass), ``unknown`` (may have been accepted) or ``dead``.
+    result: str
+    #: SMTP reply code, None where there was none.
+    code: int | None
+    phase: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

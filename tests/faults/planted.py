@@ -35,7 +35,7 @@ class Plant:
 
 
 _STORE = "approval_mail/store/scripts"
-_DELIVERY = "approval_mail/delivery.py"
+_SENDING = "approval_mail/sending.py"
 
 PLANTS = (
     Plant(
@@ -54,18 +54,21 @@ PLANTS = (
         "mails settled only at the batch's end",
         "tests/integration/test_delivery.py::test_an_accepted_mail_is_settled_as_it_is_accepted",
         (
-            Edit(_DELIVERY, "        yielding = False\n", "        yielding, late = False, []\n"),
-            Edit(_DELIVERY, "settled=settled, upcoming=(event_id, recipient)", "upcoming=(event_id, recipient)"),
             Edit(
-                _DELIVERY,
-                "                settled, spent = None, parcel\n",
-                "                late += [settled] if settled else []\n                settled, spent = None, parcel\n",
+                _SENDING,
+                "        spent: Parcel | None = None\n",
+                "        spent: Parcel | None = None\n        late = []\n",
+            ),
+            Edit(_SENDING, "settled=settled, upcoming=mail)", "upcoming=mail)"),
+            Edit(
+                _SENDING,
+                "            settled, spent = None, parcel\n",
+                "            late += [settled] if settled else []\n            settled, spent = None, parcel\n",
             ),
             Edit(
-                _DELIVERY,
+                _SENDING,
                 "        if settled:\n",
-                "        for one in late:\n            self._store.settle(claim.token, settled=one)\n"
-                "        if settled:\n",
+                "        for one in late:\n            self._store.settle(token, settled=one)\n        if settled:\n",
             ),
         ),
     ),
@@ -94,6 +97,6 @@ PLANTS = (
     Plant(
         "duplicate not recognised",
         "tests/integration/test_store.py::test_an_event_told_twice_is_one_event",
-        (Edit(f"{_STORE}/prelude.lua", "  if known then return {'duplicate', -1, 0} end\n", ""),),
+        (Edit(f"{_STORE}/prelude.lua", "    return {'duplicate', -1, 0}\n", ""),),
     ),
 )

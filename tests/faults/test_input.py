@@ -11,7 +11,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from email import policy
 from email.message import EmailMessage, MIMEPart
 from email.parser import BytesParser
@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from approval_mail import hooks
 from approval_mail.addresses import is_address
+from approval_mail.addressing import Addressing
 from approval_mail.delivery import Delivery
 from approval_mail.errors import InvalidEvent
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
@@ -32,6 +33,7 @@ from approval_mail.gathering import gather
 from approval_mail.mailer import Channel, Mailer
 from approval_mail.rendering import Content, Renderer
 from approval_mail.rendering.wording import word_arguments
+from approval_mail.routes import Routes
 from approval_mail.settings import Settings
 from approval_mail.store import EventStore, worker_client
 from tests.faults.accounting import SENDER_DOMAIN
@@ -182,8 +184,10 @@ class Keeping(Renderer):
         super().__init__(timezone=timezone.utc, sender=SENDER, **more)
         self.kept: dict[str, tuple[Content, datetime, bytes]] = {}
 
-    def compose(self, event: ApprovalEvent, content: Content, recipient: str, now: datetime) -> bytes:
-        composed = super().compose(event, content, recipient, now)
+    def compose(
+        self, event: ApprovalEvent, content: Content, recipient: str, now: datetime, timezone: tzinfo | None = None
+    ) -> bytes:
+        composed = super().compose(event, content, recipient, now, timezone)
         self.kept[recipient] = (content, now, composed)
         return composed
 
@@ -225,8 +229,8 @@ class Pipeline:
         assert receipt == "accepted"
         before, renderer = len(self._world.smtp.mails), self._renderers[templates]
         renderer.kept.clear()
-        delivery = Delivery(self._store, renderer, self._mailer)
-        for claim in gather(self._store, batch_size=10, recipients=EVERYBODY):
+        delivery = Delivery(self._store, lambda _: renderer, self._mailer)
+        for claim in gather(self._store, Addressing(EVERYBODY, Routes()), batch_size=10):
             delivery.send(claim, attempt=0)
         record = self._world.redis.client.hget(f"approval_mail:{{store}}:event:{event.event_id}", "record")
         return Arrived(ApprovalEvent.from_json(str(record)), self._world.smtp.mails[before:], renderer)

@@ -21,6 +21,7 @@ from approval_mail.approvals.desk import Desk
 from approval_mail.errors import InvalidEvent
 from approval_mail.events import ApprovalEvent
 from approval_mail.store import EventStore, Verdict
+from tests.rig.claims import claims
 from tests.rig.redis_server import RedisServer
 from tests.rig.waiting import wait_for
 
@@ -121,7 +122,7 @@ def test_a_withdrawn_request_has_no_event_and_no_further_mail(
     assert desk.cancel(approval.request_id, responder_id="agent-7", reason="not needed").status == "cancelled"
 
     assert events(client) == ["approval_requested"]
-    (claim,) = store.claim(groups=1, size=10, recipients=["kim@example.com"])
+    (claim,) = claims(store, groups=1, size=10, recipients=["kim@example.com"])
     work, suppressed = store.begin(claim.token, claim.event_ids, attempt=0)
     assert (work, list(suppressed.values())) == ([], ["moot: already cancelled"])
 
@@ -365,10 +366,10 @@ def test_a_mail_is_moot_from_the_first_try_once_the_request_has_ended(
     turn_back(client, expired, 60)
     desk.reject(decided.request_id, responder_id="kim")
 
-    claims = store.claim(groups=5, size=10, recipients=["kim@example.com"])
+    made = claims(store, groups=5, size=10, recipients=["kim@example.com"])
     suppressed: dict[str, str] = {}
     open_ones: list[str] = []
-    for claim in claims:
+    for claim in made:
         work, found = store.begin(claim.token, claim.event_ids, attempt=0)
         suppressed |= found
         open_ones += [item.event_id for item in work]
@@ -395,7 +396,7 @@ def test_a_mail_is_moot_when_the_decision_comes_after_the_try_began(
     desk: Desk, client: redis.Redis, store: EventStore
 ) -> None:
     first, second = ask(desk), ask(desk)
-    (claim,) = store.claim(groups=1, size=10, recipients=["kim@example.com"])
+    (claim,) = claims(store, groups=1, size=10, recipients=["kim@example.com"])
     store.begin(claim.token, claim.event_ids, attempt=0)
     mails = [(f"{approval.request_id}:approval_requested", "kim@example.com") for approval in (first, second)]
     assert store.settle(claim.token, upcoming=mails[0]) == ("", "go")
@@ -412,7 +413,7 @@ def test_nobody_was_told(
 ) -> None:
     desk = configure()
     heard, unheard, late = (ask(desk, timeout=100) for _ in range(3))
-    (claim,) = store.claim(groups=1, size=10, recipients=["kim@example.com"])
+    (claim,) = claims(store, groups=1, size=10, recipients=["kim@example.com"])
     store.begin(claim.token, claim.event_ids, attempt=0)
     mail = (f"{heard.request_id}:approval_requested", "kim@example.com")
     store.settle(claim.token, upcoming=mail)
@@ -616,7 +617,7 @@ def test_a_mail_about_a_request_that_was_deleted_leaves_nothing(
     desk: Desk, client: redis.Redis, store: EventStore
 ) -> None:
     approval = ask(desk)
-    (claim,) = store.claim(groups=1, size=10, recipients=["kim@example.com"])
+    (claim,) = claims(store, groups=1, size=10, recipients=["kim@example.com"])
     store.begin(claim.token, claim.event_ids, attempt=0)
     mail = (f"{approval.request_id}:approval_requested", "kim@example.com")
     store.settle(claim.token, upcoming=mail)

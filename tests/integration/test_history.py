@@ -75,7 +75,7 @@ def test_a_lost_lease_an_unspent_mail_and_a_moot_one_are_told(store: EventStore,
 
 
 def test_an_unknown_outcome_and_a_replay_from_the_spool_are_told(store: EventStore) -> None:
-    record(store, event("r1", "approval_rejected"), late=True)
+    record(store, event("r1", "approval_rejected"), waited=0)
     send(store, claim(store), UNKNOWN)
     first, _, last = rows(store)
     assert first[2] == "replayed from the spool"

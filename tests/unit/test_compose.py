@@ -95,6 +95,7 @@ def test_every_variable_is_a_setting_and_the_defaults_are_valid(name: str, secre
 def test_the_worker_is_given_every_setting_that_makes_sense_in_a_container() -> None:
     of_the_image = {"NOTIFICATION_SPOOL_DIR"}
     by_a_mount_of_your_own = {
+        "NOTIFICATION_ROUTES",
         "NOTIFICATION_TEMPLATE_DIR",
         "SMTP_OAUTH_TOKEN_COMMAND",
         "SMTP_OAUTH_TOKEN_FILE",
@@ -126,9 +127,9 @@ def test_the_image_installs_what_its_programs_need() -> None:
     [installed] = [
         arguments for name, arguments in containers.instructions() if "install --no-cache-dir '." in arguments
     ]
-    assert "'.[api,flower]'" in installed
+    assert "'.[api,flower,watch]'" in installed
     [listed] = [arguments for _, arguments in containers.instructions() if "> requirements.txt" in arguments]
-    assert all(f"extras['{extra}']" in listed for extra in ("api", "flower"))
+    assert all(f"extras['{extra}']" in listed for extra in ("api", "flower", "watch"))
 
 
 def test_mails_go_to_mailpit_by_default_with_a_login(secrets: Path) -> None:

@@ -2,7 +2,8 @@
 -- Keys: event:<id> and approval:<request> hashes, claimed zset; a moot event moves to the suppressed zset.
 -- ARGV: 2 token, 3 number of the try from 0, 4 lease, 5 history, 6 JSON of {moot: {type: true}, outcomes: {type: word}},
 --       7 name of this call, 8... event ids
--- Answers one row per event: {'open', id, record, rounds, time, recipient, ...} or {'suppressed', id, reason}
+-- Answers one row per event: {'open', id, record, rounds, time, when it happened, {recipient, language, zone,
+-- open tries}, ...} or {'suppressed', id, reason}
 local refusal = write_despite_full_memory()
 if refusal then return refusal end
 local token, try, rules = ARGV[2], tonumber(ARGV[3]), cjson.decode(ARGV[6])
@@ -22,7 +23,8 @@ end
 local rows, last = {}, {}
 for i = 8, #ARGV do
   local id, key = ARGV[i], event_key(ARGV[i])
-  local held, begun, late, record, rounds = unpack(redis.call('HMGET', key, 'token', 'begun', 'late', 'record', 'rounds'))
+  local held, begun, late, record, rounds, recorded, replayed =
+    unpack(redis.call('HMGET', key, 'token', 'begun', 'late', 'record', 'rounds', 'recorded', 'replayed'))
   local tries, call = string.match(begun or '', '^(%d+):?(.*)$')
   -- A client that did not hear the answer calls again by the same name.
   if held == token and (tonumber(tries) <= try or call == ARGV[7]) then
@@ -37,10 +39,11 @@ for i = 8, #ARGV do
       rows[#rows + 1] = {'suppressed', id, reason}
     else
       redis.call('ZADD', CLAIMED, now + tonumber(ARGV[4]), id)
-      local row, doubtful = {'open', id, record or '', rounds or '0', now}, false
+      local happened = (tonumber(recorded) or now) - (tonumber(replayed) or 0)
+      local row, doubtful = {'open', id, record or '', rounds or '0', now, happened}, false
       for recipient, mail in pairs(mails_of(id)) do
         if mail.s == 'open' then
-          row[#row + 1] = recipient
+          row[#row + 1] = {recipient, mail.l or '', mail.z or '', mail.o}
           doubtful = doubtful or mail.o > 0
         end
       end

@@ -6,6 +6,7 @@ for recipient, mail in pairs(mails_of(id)) do
     mail.s, mail.r = 'suppressed', ARGV[3]
     save_mail(id, recipient, mail)
     note(id, mail.s, recipient, mail.r)
+    count_closed(id, recipient, mail)
     discarded = discarded + 1
   end
 end

@@ -7,6 +7,7 @@ if refusal then return refusal end
 local key = prefix .. 'channel'
 local news = redis.call('HGET', key, 'kind') ~= ARGV[6] and '1' or ''
 local newly = redis.call('HSETNX', key, 'since', now) == 1
+if newly then count_up('held') end
 local probed = redis.call('HDEL', key, 'probing') == 1
 redis.call('HSET', key, 'reason', ARGV[2], 'next_step', ARGV[3], 'kind', ARGV[6])
 if newly or probed then

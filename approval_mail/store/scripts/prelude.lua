@@ -71,6 +71,25 @@ local function note_mail(id, recipient, mail, state)
   note(id, state or mail.s, recipient, mail.r, mail.c, mail.a)
 end
 
+-- Counters for good, fields of one hash: a name and its labels with tabs between (counters.py). What cannot be counted, for
+-- a value that is no number, say, or a Redis user that may not, is done all the same.
+local function count_up(name, by) redis.pcall('HINCRBY', prefix .. 'counters', name, by or 1) end
+
+-- The last failures, for who looks at the whole: the time, then a JSON list. Of no weight for any event either.
+local MAX_FAILURES = 50
+local function note_failure(id, recipient, result, mail)
+  local row = cjson.encode({id, recipient, result, mail.c or '', mail.p or '', mail.r or ''})
+  redis.pcall('LPUSH', prefix .. 'failures', string.format('%d %s', now, row))
+  redis.pcall('LTRIM', prefix .. 'failures', 0, MAX_FAILURES - 1)
+end
+
+-- A mail has just become dead or suppressed.
+local function count_closed(id, recipient, mail)
+  if mail.s == 'suppressed' then return count_up('suppressed\t' .. mail.r) end
+  count_up('dead\t' .. (mail.p and mail.p ~= '' and mail.p or 'unknown'))
+  note_failure(id, recipient, 'dead', mail)
+end
+
 -- What became of the mails of one claim, for the summary that conclude logs.
 local function tally(token, word)
   if not token or token == '' then return end
@@ -115,7 +134,7 @@ local function settle_event(id, history)
   for _, mail in pairs(mails_of(id)) do found[mail.s] = true end
   if found.dead then redis.call('ZADD', BURIED, 'NX', now, id) else redis.call('ZREM', BURIED, id) end
   if found.open then return '' end
-  local resolved, recurs, request = unpack(redis.call('HMGET', key, 'resolved', 'recurs', 'request'))
+  local resolved, recurs, request, type = unpack(redis.call('HMGET', key, 'resolved', 'recurs', 'request', 'type'))
   if resolved ~= '1' then
     put_pending(id, now)
     return ''
@@ -127,7 +146,7 @@ local function settle_event(id, history)
     if other ~= state then redis.call('ZREM', prefix .. other, id) end
   end
   redis.call('HDEL', key, 'token', 'begun')
-  redis.call('ZADD', prefix .. state, now, id)
+  if redis.call('ZADD', prefix .. state, now, id) == 1 then count_up('finished\t' .. (type or '') .. '\t' .. state) end
   redis.call('PEXPIRE', key, history)
   redis.call('PEXPIRE', trace_key(id), history)
   if recurs == '1' then redis.call('PEXPIRE', prefix .. 'recurring:' .. request, history) end
@@ -142,6 +161,7 @@ local function close_open_mails(id, state, code, phase, reason, history)
       mail.s, mail.c, mail.p, mail.r = state, code, phase, reason
       save_mail(id, recipient, mail)
       note(id, state, recipient, reason, code)
+      count_closed(id, recipient, mail)
       tally(token, state)
       closed[#closed + 1] = recipient
     end
@@ -179,21 +199,24 @@ local function ask_wake(wait, lifetime)
 end
 
 -- Record an event once. ARGV from `first`: id, record, type, request id, nonce of this call, expires or '',
--- recipients or '', then '1' or '' for late, urgent, recurs and decidable, then batch size, batch timeout,
--- urgent timeout, wake-up's lifetime.
+-- recipients or '', how long it waited in the spool or '', then '1' or '' for urgent, recurs and decidable, then batch
+-- size, batch timeout, urgent timeout, wake-up's lifetime.
 -- Answers {'recorded' | 'again' | 'duplicate', milliseconds until the wake-up or -1, its due time}
 local RECORD_ARGS = 15
 local function record_event(first)
-  local id, record, type, request, nonce, expires, to, late, urgent, recurs, decidable = unpack(ARGV, first, first + 10)
+  local id, record, type, request, nonce, expires, to, waited, urgent, recurs, decidable = unpack(ARGV, first, first + 10)
   local batch_size, batch_timeout, urgent_timeout, lifetime = unpack(ARGV, first + 11, first + 14)
   local known = redis.call('HGET', event_key(id), 'nonce')
   if known == nonce then return {'again', 0, now} end
-  if known then return {'duplicate', -1, 0} end
+  if known then
+    count_up('duplicate\t' .. type)
+    return {'duplicate', -1, 0}
+  end
   local function recorded(wake) return {'recorded', wake[1], wake[2]} end
 
   redis.call('HSET', event_key(id), 'record', record, 'type', type, 'request', request, 'nonce', nonce,
-    'expires', expires, 'to', to, 'late', late, 'urgent', urgent, 'recorded', now, 'since', now)
-  if late == '1' then redis.call('HSET', event_key(id), 'replayed', '1') end
+    'expires', expires, 'to', to, 'late', waited ~= '' and '1' or '', 'urgent', urgent, 'recorded', now, 'since', now)
+  if waited ~= '' then redis.call('HSET', event_key(id), 'replayed', waited) end
   if decidable == '1' then redis.call('HSET', event_key(id), 'decidable', '1') end
   if recurs == '1' then
     redis.call('HSET', event_key(id), 'recurs', '1')
@@ -202,6 +225,7 @@ local function record_event(first)
   end
   redis.call('ZADD', PENDING, now, id)
   if urgent == '1' then redis.call('ZADD', URGENT, now, id) end
+  count_up('recorded\t' .. type)
 
   if redis.call('ZCOUNT', PENDING, '-inf', now) >= tonumber(batch_size) then
     return recorded(ask_wake(0, tonumber(lifetime)))

@@ -13,6 +13,7 @@ local lapsed = redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', now, 'LIMIT', 0, ton
 for _, id in ipairs(lapsed) do
   defer_event(id, 0, 0, tonumber(ARGV[8]), 'its lease ran out', ARGV[4])
 end
+if #lapsed > 0 then count_up('rescued', #lapsed) end
 redis.call('ZREMRANGEBYSCORE', BURIED, '-inf', now - tonumber(ARGV[4]))
 local lately = 0
 for _, finished in ipairs({'sent', 'dead', 'suppressed'}) do

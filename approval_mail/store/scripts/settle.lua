@@ -3,7 +3,8 @@
 -- ARGV: 2 token, 3 history, 4 most open tries,
 --       5 id or '', 6 recipient, 7 verdict: sent | dead | failed | unknown | unspent, 8 code, 9 phase, 10 reason,
 --       11 next id or '', 12 next recipient, 13 how long an urgent event may wait for a free worker
---       14 JSON of {type: true} for the types of which a late mail is pointless, 15 name of this call
+--       14 JSON of {type: true} for the types of which a late mail is pointless, 15 name of this call,
+--       then pairs of a counter and what the verdict adds to it
 -- Answers {final state of the settled event or '', 'go' | 'done' | 'moot: ...' | 'buried' | 'lost' | 'yield' | '' for
 -- the next mail}
 local refusal = write_despite_full_memory()
@@ -35,6 +36,9 @@ elseif mail and mail.s ~= 'sent' and (verdict == 'sent' or (holder == token and 
     mail.s = verdict
     tally(token, verdict)
   end
+  for i = 16, #ARGV, 2 do count_up(ARGV[i], ARGV[i + 1]) end
+  if verdict == 'dead' then count_closed(id, recipient, mail) end
+  if verdict == 'failed' or verdict == 'unknown' then note_failure(id, recipient, verdict, mail) end
   if verdict == 'sent' and decidable == '1' then note_told(request) end
   mail.k = call
   save_mail(id, recipient, mail)
@@ -66,6 +70,7 @@ if upcoming.o >= tonumber(ARGV[4]) then
   upcoming.r = string.format('outcome unknown %d times; last: %s', upcoming.o, upcoming.r or 'the worker died')
   save_mail(next_id, next_recipient, upcoming)
   note_mail(next_id, next_recipient, upcoming)
+  count_closed(next_id, next_recipient, upcoming)
   tally(token, 'dead')
   settle_event(next_id, history)
   return {state, 'buried'}

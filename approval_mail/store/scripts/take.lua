@@ -1,0 +1,24 @@
+-- Take due events under a lease, oldest first; who receives them and in which claims they go is settled by address.lua.
+-- Keys: pending, urgent and claimed zsets, event:<id> hashes, trace:<id> lists.
+-- ARGV: 2 lease, 3 most events, 4 token, 5 '1' for urgent ones alone
+-- Answers one row per event: {id, record, its own recipients or '', '1' if it is addressed, {recipient, language, zone},
+-- ...} with the open mails of one that is
+local refusal = write_despite_full_memory()
+if refusal then return refusal end
+local from = ARGV[5] == '1' and URGENT or PENDING
+local rows = {}
+for i, id in ipairs(redis.call('ZRANGEBYSCORE', from, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]))) do
+  local record, to, resolved = unpack(redis.call('HMGET', event_key(id), 'record', 'to', 'resolved'))
+  local row = {id, record or '', to or '', resolved == '1' and '1' or ''}
+  if resolved == '1' then
+    for recipient, mail in pairs(mails_of(id)) do
+      if mail.s == 'open' then row[#row + 1] = {recipient, mail.l or '', mail.z or ''} end
+    end
+  end
+  rows[i] = row
+  take_pending(id)
+  redis.call('ZADD', CLAIMED, now + tonumber(ARGV[2]), id)
+  redis.call('HSET', event_key(id), 'token', ARGV[4], 'begun', 0)
+  note(id, 'claimed')
+end
+return rows
