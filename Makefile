@@ -3,7 +3,7 @@ PYTHON ?= python3
 PACKAGING := setup.cfg setup.py pyproject.toml
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test faults bench check clean
+.PHONY: demo test faults soak bench check clean
 
 demo: .venv/demo.stamp
 	.venv/bin/approval-mail demo $(ARGS)
@@ -14,6 +14,10 @@ test: .venv/test.stamp
 # Every fault of docs/reliability.md, for real; SEED=... replays what was left to chance.
 faults: .venv/test.stamp
 	.venv/bin/pytest tests/faults --faults -n4 --dist=load $(if $(SEED),--seed=$(SEED))
+
+# An hour of use, and its table in docs/reliability.md; SECONDS=300 is shorter and writes nothing.
+soak: .venv/test.stamp
+	.venv/bin/python -m tests.soak $(if $(SECONDS),--seconds $(SECONDS),--write)
 
 # The table of docs/performance.md; ARGS='--quick' shows that it works, ARGS='--only tuning --write' makes the other table.
 # celery-batches names an older Celery than the one that is measured, and works with it.

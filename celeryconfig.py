@@ -14,8 +14,8 @@ accept_content = ["json"]
 task_default_queue = "approval_mail"
 imports = ("approval_mail.tasks", "approval_mail.approvals.tasks", "approval_mail.worker")
 enable_utc = True
-#: Seconds.
-result_expires = 3600
+#: Seconds. A chord's body reads its header's results at once; Flower keeps its own rows.
+result_expires = 900
 
 # A publisher, a web process mostly, must never wait: `worker_only` below is more patient.
 task_publish_retry = False

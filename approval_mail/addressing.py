@@ -11,7 +11,7 @@ from approval_mail import descriptions
 from approval_mail.addresses import Recipient
 from approval_mail.errors import InvalidRecord
 from approval_mail.events import ApprovalEvent
-from approval_mail.routes import Routes
+from approval_mail.routing import Routes
 from approval_mail.store import Addressed, Claim, EventStore, Taken
 
 logger = logging.getLogger(__name__)

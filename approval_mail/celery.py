@@ -98,13 +98,11 @@ def wake_gather(wake_up: WakeUp = NOW) -> None:
 
 
 def consumers() -> int:
-    """How many workers consume this app's queue; takes a second. 0 if the broker cannot be reached."""
+    """How many workers consume this app's queue; takes a second. Raises whatever the broker's library does."""
     queue = app.conf.task_default_queue
-    try:
-        answers = app.control.inspect(timeout=1.0).active_queues() or {}
-    except Exception as error:  # Each broker's library raises its own.
-        logger.warning("Workers cannot be asked (%s: %s)", type(error).__name__, error)
-        return 0
+    # A connection of its own: a pooled one may have gone since, and all workers would seem to be away.
+    with app.connection_for_write() as connection:
+        answers = app.control.inspect(timeout=1.0, connection=connection).active_queues() or {}
     return sum(any(found["name"] == queue for found in queues) for queues in answers.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 from approval_mail import services
@@ -12,13 +13,14 @@ from approval_mail.store import Counts
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
-    """Everything an operator asks about first."""
+class Around:
+    """What is not in the store: the workers, and this host's spool."""
 
-    enabled: bool
-    counts: Counts
+    at: datetime
     #: Workers that consume the queue.
     workers: int
+    #: Why they could not be asked; None: they were.
+    fault: str | None
     #: Events on this host's disk.
     spooled: int
     spool_folder: Path
@@ -26,14 +28,32 @@ class Overview:
     spool_fault: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything an operator asks about first."""
+
+    enabled: bool
+    counts: Counts
+    around: Around
+
+
 def look() -> Overview:
     """Takes a second, which workers have to answer; raises InvalidSettings, or StoreError without Redis."""
-    settings = services.settings()
-    counts = services.operator_store().count()
+    enabled = services.settings().enabled
+    return Overview(enabled, services.operator_store().count(), look_around())
+
+
+def look_around() -> Around:
+    """Takes that second too; a broker out of reach, or a spool that takes nothing, is in the answer."""
+    at = datetime.now(timezone.utc)
+    workers, fault, spool_fault = 0, None, None
+    try:
+        workers = consumers()
+    except Exception as error:  # Each broker's library raises its own.
+        fault = f"{type(error).__name__}: {error}"
     spool = services.spool()
-    fault = None
     try:
         spool.probe()
     except SpoolUnavailable as error:
-        fault = f"{error}; {error.next_step}"
-    return Overview(settings.enabled, counts, consumers(), len(spool.paths()), spool.folder, fault)
+        spool_fault = f"{error}; {error.next_step}"
+    return Around(at, workers, fault, len(spool.paths()), spool.folder, spool_fault)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from approval_mail.links import Links
     from approval_mail.mailer import Mailer
     from approval_mail.rendering import Renderer
-    from approval_mail.routes_file import RoutesFile
+    from approval_mail.routing import RoutesFile
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def _renderer(language: str) -> Renderer:
 @cache
 def routes_file() -> RoutesFile | None:
     """The file that NOTIFICATION_ROUTES names; None where it is unset."""
-    from approval_mail.routes_file import RoutesFile  # noqa: PLC0415
+    from approval_mail.routing import RoutesFile  # noqa: PLC0415
 
     path = settings().routes
     return RoutesFile(path, lambda topic: store().is_news(topic, seconds=_NEWS)) if path else None
@@ -175,7 +175,7 @@ def delivery() -> Delivery:
 def addressing() -> Addressing:
     """Who receives what, as NOTIFICATION_ROUTES says now."""
     from approval_mail.addressing import Addressing  # noqa: PLC0415
-    from approval_mail.routes import Routes  # noqa: PLC0415
+    from approval_mail.routing import Routes  # noqa: PLC0415
 
     found, file = settings(), routes_file()
     routes = file.current() if file else Routes()

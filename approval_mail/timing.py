@@ -25,6 +25,9 @@ HARD_TIME_LIMIT = 150
 #: Seconds. A Redis broker hands an unacknowledged message to another worker after this.
 VISIBILITY_TIMEOUT = 300
 
+#: Seconds. However often beat gathers, it is not missed sooner.
+_BEAT_ALIVE = 15.0
+
 #: Retries of round one, by Celery's autoretry: after 2, 4 and 8 s.
 QUICK_RETRIES = 3
 #: Seconds. First wait of round one; it doubles.
@@ -53,6 +56,11 @@ def quick_wait(retries: int) -> int:
 def round_wait(rounds: int) -> int:
     """Seconds that an event waits after ``rounds`` earlier deferrals: 30 doubling to 600."""
     return min(ROUND_BACKOFF << min(rounds, 10), ROUND_BACKOFF_MAX)
+
+
+def beat_alive(batch_timeout: float) -> float:
+    """Seconds since its last gather within which beat, which gathers every ``batch_timeout`` seconds, is alive."""
+    return max(_BEAT_ALIVE, 3 * batch_timeout)
 
 
 def order_faults(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import sys
 from collections.abc import Iterable
+from types import FrameType
 from typing import Any, NoReturn
 
+import billiard.pool
 from celery import signals
 from celery.beat import SchedulingError
 
@@ -16,6 +19,9 @@ from approval_mail.celery import app, wake_gather
 from approval_mail.errors import InvalidRoutes
 
 logger = logging.getLogger(__name__)
+
+#: Tenths of a second.
+_LAST_RESULT_TENTHS = 20
 
 
 @signals.celeryd_init.connect
@@ -48,6 +54,9 @@ def prepare_to_fork(**_: object) -> None:
     """Compile the templates, so that the pool's processes share them; once there is a log to tell faults in."""
     for renderer in services.renderers():
         renderer.prepare()
+    # On a warm shutdown each process waits until its last result was read, which the worker that ends may do no more:
+    # by itself for 30 s, in which nobody sends. Nothing hangs on those results.
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _LAST_RESULT_TENTHS
     # What is there by now stays for good: a collection that looked at it would write to memory that all share.
     gc.freeze()
 
@@ -94,6 +103,20 @@ def _one_line(record: logging.LogRecord) -> bool:
         record.msg, record.args = "%s; beat tries again", (record.exc_info[1],)
         record.exc_info = None
     return True
+
+
+@signals.worker_ready.connect
+def hand_back_before_a_reload(**_: object) -> None:
+    """As `hand_back`, on SIGHUP, by which a worker without a terminal starts itself anew: Celery does not say so."""
+    restart = signal.getsignal(signal.SIGHUP)
+    if not callable(restart):
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        hand_back()
+        restart(number, frame)
+
+    signal.signal(signal.SIGHUP, handle)
 
 
 @signals.worker_ready.connect

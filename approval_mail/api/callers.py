@@ -20,6 +20,8 @@ _LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECA
 _TRACES_OF_PROXIES = ("Forwarded", "Via", "X-Real-IP", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP")
 #: And these, whatever follows.
 _TRACES_BEGIN = "x-forwarded"
+#: An Authorization header with a key in it (RFC 6750 section 2.1).
+_BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,14 @@ class KeyHolders:
     def admit(self, _scope: Scope, _headers: Headers) -> None:
         """Pages and documents are for everybody."""
 
-    def caller(self, scope: Scope, headers: Headers) -> Caller:
-        """Raises Problem: 401 without a valid key, 429 after too many such, 503 while there is no saying."""
+    def caller(self, scope: Scope, headers: Headers, *, bearer: bool = False) -> Caller:
+        """Raises Problem: 401 without a valid key, 429 after too many such, 503 while there is no saying.
+
+        ``bearer``: without X-API-Key, the key may stand in Authorization.
+        """
         plain = headers.get("X-API-Key", "")
+        if bearer and "X-API-Key" not in headers and (found := _BEARER.fullmatch(headers.get("Authorization", ""))):
+            plain = found[1]
         try:
             key = self._keys.find(plain)
         except KeysUnusable as error:
@@ -51,18 +58,20 @@ class KeyHolders:
         if key:
             return Caller(key.name, frozenset((key.role,)))
         count_failure(self._failures, scope, "X-API-Key")
-        message = "this API key is not valid, or no longer" if plain else "pass an API key in the header X-API-Key"
+        where = "in the header X-API-Key, or as Authorization: Bearer KEY" if bearer else "in the header X-API-Key"
+        message = "this API key is not valid, or no longer" if plain else f"pass an API key {where}"
+        challenge = 'ApiKey header="X-API-Key"'
         raise Problem(
             HTTPStatus.UNAUTHORIZED,
             "unauthenticated",
             message,
             field="X-API-Key",
-            headers={"WWW-Authenticate": 'ApiKey header="X-API-Key"'},
+            headers={"WWW-Authenticate": f'Bearer realm="metrics", {challenge}' if bearer else challenge},
         )
 
 
 class LocalPrograms:
-    """Lets in programs of this machine, with both roles, and no web page that someone on it looks at."""
+    """Lets in programs of this machine, with every role, and no web page that someone on it looks at."""
 
     def admit(self, scope: Scope, headers: Headers) -> None:
         """Raises Problem for what does not come from this machine, or asks for a name that is not its own.
@@ -81,7 +90,7 @@ class LocalPrograms:
             if name.lower().startswith(_TRACES_BEGIN):
                 raise _proxied(name.title())
 
-    def caller(self, _scope: Scope, headers: Headers) -> Caller:
+    def caller(self, _scope: Scope, headers: Headers, *, bearer: bool = False) -> Caller:
         """Raises Problem for a request that a page of another site, or of another port here, had a browser send."""
         if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise _stranger("Sec-Fetch-Site", "without API keys no other site's page is served")

@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from approval_mail.api.bodies import Body
-from approval_mail.api.callers import KeyHolders, LocalPrograms
+from approval_mail.api.callers import Caller, KeyHolders, LocalPrograms
+from approval_mail.api.keys import Role
 from approval_mail.api.problems import Problem, invalid
 
 logger = logging.getLogger(__name__)
@@ -21,8 +22,11 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 256 * 1024
 #: Bytes. Longest form on a page; the longest reason, each character escaped, and the other fields.
 MAX_FORM = 64 * 1024
-#: Below it a caller must be known.
+#: Below it a caller must be known, and have one of these roles.
 _API = "/api"
+_API_ROLES = frozenset((Role.REQUESTER, Role.APPROVER))
+#: Here a caller must be known, whatever their role.
+METRICS = "/metrics"
 #: Where pages with forms are; the body of any other request is never looked at.
 _DECIDE = "/decide/"
 #: Where requests keep who calls.
@@ -89,12 +93,22 @@ class Gate:
         self._callers.admit(scope, headers)
         path = scope["path"]
         if path == _API or path.startswith(f"{_API}/"):
-            scope[CALLER] = self._callers.caller(scope, headers)
+            scope[CALLER] = caller = self._callers.caller(scope, headers)
+            _require_role(caller)
             return _again(await _read_json(headers, body), receive)
+        if path == METRICS:
+            scope[CALLER] = self._callers.caller(scope, headers, bearer=True)
         if scope["method"] == "POST" and path.startswith(_DECIDE):
             # One that is too long is handed on: a page says so.
             return _again(await body.read(MAX_FORM), receive)
         return _again(b"", receive)
+
+
+def _require_role(caller: Caller) -> None:
+    """Raises Problem for a caller with none of the API's roles; what each of them may do is the endpoints' matter."""
+    if caller.roles.isdisjoint(_API_ROLES):
+        message = f"a key of the role {' or '.join(caller.roles)} reads {METRICS} and nothing else"
+        raise Problem(HTTPStatus.FORBIDDEN, "forbidden", message, field="X-API-Key")
 
 
 async def _read_json(headers: Headers, body: Body) -> bytes:

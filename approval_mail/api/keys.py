@@ -43,12 +43,14 @@ class InvalidKeyName(ApprovalMailError, ValueError):
 
 
 class Role(str, enum.Enum):
-    """What a key may do; everybody may read and extend."""
+    """What a key may do. Requesters and approvers read and extend too; everybody may read the metrics."""
 
     #: Asks and withdraws.
     REQUESTER = "requester"
     #: Approves and rejects.
     APPROVER = "approver"
+    #: Reads the metrics and nothing else: what a monitoring system is given.
+    OBSERVER = "observer"
 
     __str__ = str.__str__
 
@@ -208,7 +210,7 @@ def _parse(path: Path, text: bytes) -> Iterator[Key]:
             # Not shown: whoever damaged the line may have put a plain key there.
             raise KeysUnusable(
                 f"{path}, line {number} is damaged: mend it, or take it out; "
-                "a line is a name, requester or approver, and the SHA-256 of the key"
+                f"a line is a name, one of {', '.join(Role)}, and the SHA-256 of the key"
             )
         if key.name in names:
             raise KeysUnusable(f"{path}, lines {names[key.name]} and {number} have the same name: take one out")

@@ -57,6 +57,10 @@ def keys_unusable() -> Problem:
     return _later("keys_unusable", "the API keys cannot be read, so nobody is let in; the server's log has the reason")
 
 
+def metrics_unavailable() -> Problem:
+    return _later("unavailable", "Redis cannot be used, so there are no metrics; the server's log has the reason")
+
+
 def invalid(field: str | None, message: str, *, code: str = "invalid") -> Problem:
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, code, message, field=field)
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import uvicorn
 from fastapi import FastAPI
 
-from approval_mail import services
+from approval_mail import metrics, services
 from approval_mail.api import deciding
 from approval_mail.api.app import Deciding, create_app
 from approval_mail.api.callers import is_local
@@ -21,6 +21,7 @@ from approval_mail.api.recipients import Recipients
 from approval_mail.api.seals import Seals
 from approval_mail.approvals import desks
 from approval_mail.errors import InvalidSettings
+from approval_mail.metrics import Scrapes
 from approval_mail.rendering.decision_page import Pages
 from approval_mail.settings import LANGUAGES, Settings
 
@@ -53,7 +54,13 @@ def from_settings(host: str, *, first_keys: bool = False) -> FastAPI:
             logger.warning("API keys made, one of each role; they stand in %s: keep them, then delete that file", made)
         if not keys.read():
             logger.warning("%s holds no key, so nobody is let in; make one: %s", keys.path, _MAKE_A_KEY)
-    return create_app(desks.for_operators(), keys, _deciding(settings), recipients=_recipients(settings))
+    return create_app(
+        desks.for_operators(),
+        keys,
+        _deciding(settings),
+        recipients=_recipients(settings),
+        scrapes=Scrapes(metrics.exposition),
+    )
 
 
 def _recipients(settings: Settings) -> Recipients:

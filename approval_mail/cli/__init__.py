@@ -7,7 +7,22 @@ import logging
 import click
 
 from approval_mail import __version__
-from approval_mail.cli import api, check, dead, demo, emit, inbox, preview, send_test, spool, status, templates, trace
+from approval_mail.cli import (
+    api,
+    check,
+    dead,
+    demo,
+    emit,
+    inbox,
+    metrics,
+    preview,
+    routes,
+    send_test,
+    spool,
+    status,
+    templates,
+    trace,
+)
 from approval_mail.cli.program import Program
 
 
@@ -18,5 +33,20 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
 
-for module in (demo, check, preview, templates, send_test, inbox, emit, status, trace, dead, spool, api):
+for module in (
+    demo,
+    check,
+    preview,
+    templates,
+    routes,
+    send_test,
+    inbox,
+    emit,
+    status,
+    trace,
+    dead,
+    spool,
+    metrics,
+    api,
+):
     main.add_command(module.command)

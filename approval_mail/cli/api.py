@@ -11,7 +11,7 @@ import click
 from approval_mail import services
 
 #: Modules that the extra ``api`` brings.
-_EXTRA = ("fastapi", "fastapi_offline", "limits", "python_multipart", "uvicorn")
+_EXTRA = ("fastapi", "fastapi_offline", "limits", "prometheus_client", "python_multipart", "uvicorn")
 
 
 @click.command("api", short_help="The HTTP API on one address.")

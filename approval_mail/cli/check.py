@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import tenacity
 
-from approval_mail import services
+from approval_mail import services, timing
 from approval_mail.celery import consumers
 from approval_mail.cli.output import as_json_option, local, plural, row
 from approval_mail.cli.sample import example_links, sample
@@ -29,8 +29,6 @@ from approval_mail.store import StoreError
 _INDENT = " " * 25
 #: Seconds between two looks while `--wait` lasts.
 _LOOK_AGAIN = 1.0
-#: Seconds. A beat that has gathered within this, or within three of its rounds, is alive.
-_BEAT_ALIVE = 15.0
 
 
 class _Trouble(ApprovalMailError):
@@ -153,7 +151,11 @@ def _redis() -> str:
 
 
 def _worker() -> str:
-    count = consumers()
+    try:
+        count = consumers()
+    except Exception as error:  # Each broker's library raises its own.
+        why = f"{type(error).__name__}: {error}"
+        raise _Trouble(f"they cannot be asked ({why})", "check CELERY_BROKER_URL (unset: REDIS_URL)") from error
     if not count:
         raise _Trouble("none consumes the queue approval_mail", "start one: celery -A approval_mail worker")
     return f"{count} of them consume the queue approval_mail" if count > 1 else "one consumes the queue approval_mail"
@@ -161,8 +163,7 @@ def _worker() -> str:
 
 def _beat() -> str:
     ago = services.operator_store().count().beat_seconds_ago
-    alive = max(_BEAT_ALIVE, 3 * services.settings().batch_timeout)
-    if ago is None or ago > alive:
+    if ago is None or ago > timing.beat_alive(services.settings().batch_timeout):
         seen = "no gather of beat's was ever run" if ago is None else f"beat's last gather ran {ago:.0f} s ago"
         raise _Trouble(seen, "start exactly one: celery -A approval_mail beat (and a worker to run what it sends)")
     return f"its last gather ran {ago:.1f} s ago"

@@ -16,9 +16,9 @@ import click
 
 from approval_mail import services
 from approval_mail.cli.event_fields import field_option, parse
-from approval_mail.cli.sample import example, example_links
+from approval_mail.cli.sample import example, example_digest, example_links
 from approval_mail.events import EVENT_TYPES
-from approval_mail.rendering import Content
+from approval_mail.rendering import DIGEST, Content
 from approval_mail.settings import LANGUAGES
 
 #: In place of a type: every mail in every language.
@@ -46,7 +46,7 @@ _MAIL = Template(
 
 
 @click.command("preview", short_help="Show a mail as its recipients would see it.")
-@click.argument("event_type", metavar="TYPE", type=click.Choice((*EVENT_TYPES, _ALL)))
+@click.argument("event_type", metavar="TYPE", type=click.Choice((*EVENT_TYPES, DIGEST, _ALL)))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write there.")
 @click.option("--lang", type=click.Choice(LANGUAGES), help="NOTIFICATION_LANGUAGE if not given.")
 @click.option("--text", "as_text", is_flag=True, help="The text part in place of the HTML.")
@@ -57,8 +57,8 @@ def command(
 ) -> None:
     """Render the mail of TYPE with example data, by your templates where there are any; nothing is sent.
 
-    TYPE is an event type, or `all` for every mail in every language on one page. Exit code 1 if a template of
-    yours failed and the packaged one stands in.
+    TYPE is an event type, `digest` for one mail about several events, or `all` for every event type's mail in every
+    language on one page. Exit code 1 if a template of yours failed and the packaged one stands in.
     """
     given = parse(fields)
     types = list(EVENT_TYPES) if event_type == _ALL else [event_type]
@@ -85,6 +85,8 @@ def command(
 
 def _render(type_name: str, language: str, given: Mapping[str, Any]) -> Content:
     now = datetime.now(timezone.utc)
+    if type_name == DIGEST:
+        return services.renderer(language).render_digest(example_digest(language, now, given), now)
     event = example(type_name, language, now, given)
     return services.renderer(language).render(event, now, **example_links(event))
 

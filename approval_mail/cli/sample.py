@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypedDict
 
 from approval_mail import services
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
 from approval_mail.links import Links
+from approval_mail.rendering import Entry
 
 #: Time that an approver has, as in the guide.
 _TIME_TO_ANSWER = timedelta(minutes=5)
@@ -24,11 +25,15 @@ _WORDS = {
         "message": "결제 한도 검사를 승인 단계 앞으로 옮김",
         "approval_approved": "변경 내용을 확인했습니다",
         "approval_rejected": "테스트가 아직 실패합니다",
+        "refund": "중복 결제된 주문",
+        "window": "업무 시간이 지난 뒤에 다시 요청하세요",
     },
     "en": {
         "message": "Check the payout limit before asking for approval",
         "approval_approved": "Looks good to me",
         "approval_rejected": "The tests still fail",
+        "refund": "Order was charged twice",
+        "window": "Please ask again after office hours",
     },
 }
 
@@ -72,12 +77,52 @@ def example(type_name: str, language: str, now: datetime, given: Mapping[str, An
     return _event(type_name, {**data, **given}, now)
 
 
-def example_links(event: ApprovalEvent) -> dict[str, str]:
+def example_digest(language: str, now: datetime, given: Mapping[str, Any]) -> list[Entry]:
+    """Events of every type that one mail tells; ``given`` replaces or adds fields of each."""
+    words = _WORDS[language]
+    refund = {"order": "2025-1025-0417", "amount": 128_000, "reason": words["refund"]}
+    deploy = {"service": "payout", "version": "2.4.1", "region": "ap-northeast-2"}
+    restart = {"unit": "payout-worker@2", "graceful": True}
+    mine = [
+        ("approval_requested", {}),
+        ("approval_requested", _about("b81d", "deploy_service", "bora", now, minutes=14) | {"arguments": deploy}),
+        ("approval_reminder", _about("a06c", "refund_order", "chanho", now, minutes=1.2) | {"arguments": refund}),
+        (
+            "approval_requested",
+            _about("d4f7", "restart_worker", "agent-7", now) | {"expires_at": None, "arguments": restart},
+        ),
+        ("approval_timeout", _about("58e2", "rotate_keys", "agent-7", now, minutes=-1)),
+        ("approval_approved", _about("9c31", "merge_branch", "dana", now)),
+        ("approval_rejected", _about("e7a4", "drop_index", "bora", now) | {"reason": words["window"]}),
+    ]
+    events = [example(type_name, language, now, {**fields, **given}) for type_name, fields in mine]
+    # One that is told of without a deadline is another system's to decide.
+    events = [event if event.expires_at else replace(event, decidable=False) for event in events]
+    return [Entry(event, **example_links(event)) for event in events]
+
+
+class _Urls(TypedDict, total=False):
+    approve_url: str
+    reject_url: str
+
+
+def example_links(event: ApprovalEvent) -> _Urls:
     """The links of the event's first recipient, as `Renderer.render` takes them; none where there are none."""
     if not event.decidable:
         return {}
     recipient = (event.email_to or services.settings().email_to)[0]
-    return (services.links() or _LINKS).urls(event.request_id, recipient)
+    urls = (services.links() or _LINKS).urls(event.request_id, recipient)
+    return {"approve_url": urls["approve_url"], "reject_url": urls["reject_url"]}
+
+
+def _about(beginning: str, tool_name: str, user_id: str, now: datetime, *, minutes: float = 5) -> dict[str, Any]:
+    """What differs from one example's request to the next; ``minutes`` are left of its time."""
+    return {
+        "request_id": f"{beginning}0b6e-3d27-4f58-8a91-0c7e5d2b4f63",
+        "tool_name": tool_name,
+        "user_id": user_id,
+        "expires_at": now + timedelta(minutes=minutes),
+    }
 
 
 def _passed(type_name: str) -> timedelta:

@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import math
+import os
+import sys
+import time
 from datetime import datetime
 from typing import Any
 
 import click
 
-from approval_mail import overview
-from approval_mail.cli.output import as_json_option, local
+from approval_mail import overview, services
+from approval_mail.cli.live import looks
+from approval_mail.cli.live.trend import Throughput, Trend
+from approval_mail.cli.output import as_json_option, local, plain, row
+from approval_mail.demo.ending import ended_by_signals
+
+#: Module that the extra ``watch`` brings.
+_EXTRA = "rich"
 
 
 @click.command("status")
+@click.option("--watch", is_flag=True, help="Stay, as a page that is drawn anew until q; with --json a line each time.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.5, 60),
+    metavar="SECONDS",
+    help="With --watch: between two looks; 2 if not given.",
+)
 @as_json_option
-def command(as_json: bool) -> None:
+def command(watch: bool, interval: float | None, as_json: bool) -> None:
     """Count events, each once, and show the worker, beat and channel."""
-    found = _status()
+    if interval is not None and not (watch and math.isfinite(interval)):
+        raise click.UsageError("--interval goes with --watch, and is 0.5 to 60 seconds")
+    if watch:
+        _stay(interval or 2.0, as_json=as_json)
+        return
+    seen = overview.look()
+    if seen.around.fault:
+        click.echo(f"workers cannot be asked ({plain(seen.around.fault)})", err=True)
+    found = _status(seen)
     click.echo(json.dumps(found) if as_json else _page(found))
 
 
-def _status() -> dict[str, Any]:
-    found = overview.look()
+def _status(found: overview.Overview) -> dict[str, Any]:
     counts = found.counts
     return {
         "enabled": found.enabled,
@@ -31,16 +56,16 @@ def _status() -> dict[str, Any]:
         "sent": counts.sent,
         "dead": counts.dead,
         "suppressed": counts.suppressed,
-        "spooled": found.spooled,
+        "spooled": found.around.spooled,
         "untold": counts.untold,
         "oldest_pending_seconds": counts.oldest_pending_seconds,
         "beat_seconds_ago": counts.beat_seconds_ago,
-        "workers": found.workers,
+        "workers": found.around.workers,
         "channel": {
             "held_since": counts.held_since.isoformat(timespec="seconds") if counts.held_since else None,
             "reason": counts.held_reason,
         },
-        "spool": {"folder": str(found.spool_folder), "fault": found.spool_fault},
+        "spool": {"folder": str(found.around.spool_folder), "fault": found.around.spool_fault},
     }
 
 
@@ -72,3 +97,69 @@ def _page(found: dict[str, Any]) -> str:
 
 def _channel(held_since: str | None, reason: str | None) -> str:
     return f"held since {local(datetime.fromisoformat(held_since))}: {reason}" if held_since else "open"
+
+
+def _stay(interval: float, *, as_json: bool) -> None:
+    settings = services.settings()
+    trend = Trend(
+        enabled=settings.enabled,
+        batch_timeout=settings.batch_timeout,
+        interval=interval,
+        moment=local,
+    )
+    if as_json:
+        _print_lines(trend, interval)
+        return
+    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        click.echo("status --watch draws on a terminal: add --json for a line of JSON each time", err=True)
+        sys.exit(2)
+    if not importlib.util.find_spec(_EXTRA):
+        click.echo("this needs the extra watch: pip install 'approval-mail[watch]'", err=True)
+        sys.exit(2)
+    from approval_mail.cli.live import screen  # noqa: PLC0415 the extra's module, which other commands do without
+
+    screen.show(trend, interval=interval)
+
+
+def _print_lines(trend: Trend, interval: float) -> None:
+    """A line for each look; while Redis is out of reach, one that says so."""
+    try:
+        with ended_by_signals(), looks.Lookout(interval) as lookout:
+            fresh = False
+            while news := lookout.news(wait=True):
+                trend.add(news)
+                if isinstance(news, looks.Lost):
+                    click.echo(json.dumps({"error": f"Redis cannot be used ({news.reason})"}))
+                fresh = isinstance(news, looks.Look) or (fresh and isinstance(news, overview.Around))
+                seen = trend.view(time.monotonic())
+                if fresh and seen.look and seen.around:  # The first look waits for what workers answer.
+                    click.echo(json.dumps(_line(seen.look, seen.around, seen.throughput)))
+                    fresh = False
+    except KeyboardInterrupt:
+        return
+
+
+def _line(look: looks.Look, around: overview.Around, throughput: Throughput) -> dict[str, Any]:
+    enabled = services.settings().enabled
+    return {
+        **_status(overview.Overview(enabled, look.counts, around)),
+        "throughput": {
+            "recorded_per_second": _finite(throughput.recorded_now),
+            "recorded_per_second_last_minute": _finite(throughput.recorded_minute),
+            "accepted_per_second": _finite(throughput.accepted_now),
+            "accepted_per_second_last_minute": _finite(throughput.accepted_minute),
+            "accepted": throughput.delivered,
+            "p50_seconds": _finite(throughput.p50),
+            "p95_seconds": _finite(throughput.p95),
+        },
+        "pending_by_age": [
+            {"below_seconds": bound, "events": count}
+            for bound, count in zip((*looks.AGES, None), look.by_age, strict=True)
+        ],
+        "failures": [row(failure) for failure in look.failures],
+    }
+
+
+def _finite(number: float | None) -> float | None:
+    """JSON knows no infinity: what took longer than the last bound has none."""
+    return round(number, 3) if number is not None and math.isfinite(number) else None

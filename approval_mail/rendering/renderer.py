@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import html
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
@@ -18,7 +17,7 @@ from approval_mail.errors import TemplateFailed
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
 from approval_mail.rendering.digest import MAX_PAGE, ROOMS, Entry, digest_variables
 from approval_mail.rendering.faults import TEMPLATE_FAULTS, describe
-from approval_mail.rendering.html_to_text import html_to_text
+from approval_mail.rendering.html_to_text import html_to_text, is_blank
 from approval_mail.rendering.inlining import Inliner
 from approval_mail.rendering.loader import (
     DIGEST,
@@ -38,8 +37,6 @@ logger = logging.getLogger(__name__)
 MAX_SUBJECT = 200
 #: Types whose packaged page stands on that of another type, which an operator may have replaced.
 _STANDS_ON = {"approval_reminder": "approval_requested"}
-#: What a page holds besides its words.
-_MARKUP = re.compile(r"<(head|style|script|title)\b.*?</\1>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +175,7 @@ class Renderer:
         self._tell_missing(loader_of(self._own))
         try:
             content = self._render(self._own, name, values)
-            if not content.text.strip() or _is_blank(content.html):
+            if not content.text.strip() or is_blank(content.html):
                 raise TemplateRuntimeError(f"{content.template} renders to a blank mail")
         except TEMPLATE_FAULTS as error:
             fault = describe(error)
@@ -247,11 +244,6 @@ class Renderer:
             if missing:
                 place = loader.places("base.html")[0].parent
                 logger.warning("Not in %s, the packaged ones are used: %s", place, ", ".join(missing))
-
-
-def _is_blank(page: str) -> bool:
-    """Whether a reader of ``page`` sees nothing. The careful look costs a millisecond and is seldom needed."""
-    return not _MARKUP.sub("", page).strip() and not html_to_text(page).strip()
 
 
 def _subject(parts: Any) -> str:

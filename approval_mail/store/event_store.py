@@ -73,7 +73,7 @@ class EventStore:
     P told:<topic>             string  it was told and is no news; what its caller says
     P channel                  hash    since, reason, next_step, kind, failures, probe, probing (1, then the token of
                                        the claim that probes); only while held
-    P tally:<token>            hash    mails by what became of them in one claim; 1 h
+    P tally:<token>            hash    mails by what became of them in one claim; 15 min
     P wake                     string  due time of the outstanding wake-up; its wait and 5 s
     P watch                    string  a wake-up for the end of a lease is on its way; one lease
     P window                   string  NOTIFICATION_URGENT_TIMEOUT after an urgent wake-up

@@ -33,7 +33,7 @@ from approval_mail.gathering import gather
 from approval_mail.mailer import Channel, Mailer
 from approval_mail.rendering import Content, Renderer
 from approval_mail.rendering.wording import word_arguments
-from approval_mail.routes import Routes
+from approval_mail.routing import Routes
 from approval_mail.settings import Settings
 from approval_mail.store import EventStore, worker_client
 from tests.faults.accounting import SENDER_DOMAIN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from prometheus_client.parser import text_string_to_metric_families
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -24,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from starlette.testclient import TestClient
 
-from approval_mail import services
+from approval_mail import metrics, services
 from approval_mail.api import server
 from approval_mail.api.app import create_app
 from approval_mail.api.gate import MAX_BODY
@@ -32,6 +34,7 @@ from approval_mail.api.keys import KeyFile, Role
 from approval_mail.api.models import StatusOut
 from approval_mail.api.recipients import Recipients
 from approval_mail.approvals import Approval, Status, desks
+from approval_mail.metrics import Scrapes
 from approval_mail.settings import Settings
 from tests.rig.redis_server import RedisServer
 
@@ -54,9 +57,20 @@ def approver(keys: KeyFile) -> Headers:
     return {"X-API-Key": keys.add("the-approver", Role.APPROVER), "X-User-ID": "lee"}
 
 
-def serve(redis_url: str, keys: KeyFile | None, *, address: str = "127.0.0.1") -> TestClient:
+@pytest.fixture
+def observer(keys: KeyFile) -> Headers:
+    return {"X-API-Key": keys.add("the-observer", Role.OBSERVER), "X-User-ID": "prometheus"}
+
+
+def serve(
+    redis_url: str,
+    keys: KeyFile | None,
+    *,
+    address: str = "127.0.0.1",
+    look: Callable[[], bytes] = metrics.exposition,
+) -> TestClient:
     services.configure(Settings(redis_url=redis_url, enabled=True))
-    app = create_app(desks.for_operators(), keys, recipients=Recipients(["@example.com"]))
+    app = create_app(desks.for_operators(), keys, recipients=Recipients(["@example.com"]), scrapes=Scrapes(look))
     return TestClient(app, base_url="http://localhost:8020", client=(address, 1), raise_server_exceptions=False)
 
 
@@ -179,6 +193,7 @@ def test_each_role_may_do_its_part_alone(
     api: TestClient,
     requester: Headers,
     approver: Headers,
+    observer: Headers,
     ask: Callable[..., str],
     method: str,
     path: str,
@@ -186,7 +201,7 @@ def test_each_role_may_do_its_part_alone(
     for_requester: bool,
     for_approver: bool,
 ) -> None:
-    for headers, allowed in ((requester, for_requester), (approver, for_approver)):
+    for headers, allowed in ((requester, for_requester), (approver, for_approver), (observer, False)):
         name = ask()
         answer = api.request(method, path.format(name), headers=headers, json=body)
         if allowed:
@@ -506,7 +521,7 @@ def test_without_keys_strangers_are_refused(local: TestClient, headers: Headers,
         {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost:8020"},
     ],
 )
-def test_without_keys_a_program_of_this_machine_has_both_roles(local: TestClient, headers: Headers) -> None:
+def test_without_keys_a_program_of_this_machine_has_every_role(local: TestClient, headers: Headers) -> None:
     headers = {"X-User-ID": "kim", **headers}
     asked = local.post("/api/approvals", headers=headers, json={"tool_name": "x"})
     assert asked.status_code == 201, asked.text
@@ -566,6 +581,95 @@ def test_damaged_links_are_counted_and_sound_ones_open_from_another_site(redis_s
     assert local.get(sound, headers={"Host": "rebound.example"}).status_code == 403
     assert [local.get("/decide/damaged").status_code for _ in range(11)] == [404] * 10 + [429]
     assert local.get(sound).status_code == 200
+
+
+def test_an_observer_learns_nothing_of_requests(api: TestClient, observer: Headers, ask: Callable[..., str]) -> None:
+    for path in (f"/api/approvals/{ask()}", "/api/approvals/unknown", "/api/nothing", "/api"):
+        assert fault(api.get(path, headers=observer)) == (403, "forbidden", "X-API-Key")
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", None])
+def test_a_key_of_any_role_reads_the_metrics(api: TestClient, keys: KeyFile, role: Role, scheme: str | None) -> None:
+    key = keys.add("it", role)
+    answer = api.get("/metrics", headers={"Authorization": f"{scheme} {key}"} if scheme else {"X-API-Key": key})
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.headers["Cache-Control"] == "no-store"
+    families = {family.name for family in text_string_to_metric_families(answer.text)}
+    assert families == {row.name.removesuffix("_total") for row in metrics.ROWS}
+
+
+def test_without_a_valid_key_there_are_no_metrics(
+    redis_server: RedisServer, keys: KeyFile, observer: Headers, requester: Headers
+) -> None:
+    api = serve(redis_server.url, keys, look=lambda: pytest.fail("nobody may look"))
+    key = observer["X-API-Key"]
+    strangers: list[Headers] = [
+        {},
+        {"Authorization": f"Basic {key}"},
+        {"Authorization": key},
+        {"Authorization": "Bearer am_wrong"},
+        {"Authorization": "Bearer"},
+        {"X-API-Key": "am_wrong", "Authorization": f"Bearer {key}"},
+    ]
+    for headers in strangers:
+        answer = api.get("/metrics", headers=headers)
+        assert fault(answer) == (401, "unauthenticated", "X-API-Key")
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+    assert [api.get("/metrics").status_code for _ in range(5)] == [401] * 4 + [429]
+    # Elsewhere a key is shown in one way alone.
+    bearer = {"Authorization": f"Bearer {requester['X-API-Key']}"}
+    assert fault(TestClient(api.app, client=("127.0.0.2", 1)).get("/api/stats", headers=bearer))[0] == 401
+
+
+def test_without_keys_this_machine_alone_reads_the_metrics(redis_server: RedisServer) -> None:
+    local = serve(redis_server.url, None, look=lambda: b"metrics")
+    assert local.get("/metrics").text == "metrics"
+    for headers in ({"Host": "rebound.example"}, {"Sec-Fetch-Site": "cross-site"}, {"X-Forwarded-For": "10.0.0.1"}):
+        assert fault(local.get("/metrics", headers=headers))[:2] == (403, "not_local")
+    elsewhere = serve(redis_server.url, None, address="192.0.2.1", look=lambda: b"metrics")
+    assert fault(elsewhere.get("/metrics"))[:2] == (403, "not_local")
+
+
+def test_without_redis_there_are_no_metrics_and_then_there_are(
+    own_redis: RedisServer, keys: KeyFile, observer: Headers, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = serve(own_redis.url, keys)
+    own_redis.kill()
+    for _ in range(2):
+        answer = api.get("/metrics", headers=observer)
+        assert fault(answer) == (503, "unavailable", None)
+        assert answer.headers["Retry-After"] == "5"
+    told = [record.message for record in caplog.records if record.name == "approval_mail.metrics.scrapes"]
+    assert [line.startswith("There are no metrics: Redis cannot be used") for line in told] == [True]
+    own_redis.start()
+    assert api.get("/metrics", headers=observer).status_code == 200
+
+
+def test_nobody_waits_for_a_slow_scrape(redis_server: RedisServer, keys: KeyFile, observer: Headers) -> None:
+    looks, go_on = threading.Event(), threading.Event()
+
+    def look() -> bytes:
+        looks.set()
+        assert go_on.wait(30)
+        return b"metrics"
+
+    # As a context, so that all requests are on one event loop.
+    with serve(redis_server.url, keys, look=look) as api:
+        found: list[str] = []
+        scrape = threading.Thread(target=lambda: found.append(api.get("/metrics", headers=observer).text))
+        scrape.start()
+        assert looks.wait(10)
+        health: list[int] = []
+        asks = threading.Thread(target=lambda: health.append(api.get("/health").status_code))
+        asks.start()
+        asks.join(10)
+        answered_meanwhile = list(health)
+        go_on.set()
+        scrape.join(10)
+        asks.join(10)
+    assert (answered_meanwhile, found) == ([200], ["metrics"])
 
 
 CHECKS = [

@@ -19,7 +19,7 @@ from approval_mail.errors import TryAgain
 from approval_mail.gathering import gather
 from approval_mail.mailer import Channel, Mailer
 from approval_mail.rendering import Renderer
-from approval_mail.routes import Routes
+from approval_mail.routing import Routes
 from approval_mail.store import Claim, EventStore, operator_client
 from tests.integration.test_store import event, lapse, record, states
 from tests.rig.claims import claims

@@ -12,7 +12,8 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 #: Where the documents' pictures are written when they are made anew; else in the test's own folder.
-_PICTURES = os.environ.get("APPROVAL_MAIL_PICTURES")
+#: Tests change the directory.
+_PICTURES = os.environ.get("APPROVAL_MAIL_PICTURES") and Path(os.environ["APPROVAL_MAIL_PICTURES"]).absolute()
 #: Nothing is fetched and no sandbox of the kernel is asked for, which a container may not give.
 _OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 

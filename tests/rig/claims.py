@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 
 from approval_mail.addressing import Addressing, Load
-from approval_mail.routes import Routes
+from approval_mail.routing import Routes
 from approval_mail.store import Claim, EventStore
 
 

@@ -27,7 +27,7 @@ _PROGRAM_IS_READY_WITHIN = 30
 #: Seconds from SIGTERM to SIGKILL.
 _PROGRAM_ENDS_WITHIN = 5
 
-_REDIS_PORT, _PORTS = "6379", ("1025", "5555", "6379", "8020", "8025")
+_REDIS_PORT, _PORTS = "6379", ("1025", "5555", "6379", "8020", "8021", "8025")
 #: Commands that listen on these ports unless told others, with the options that tell them.
 _DEFAULT_PORTS = {
     "approval-mail api": "--port 8020",

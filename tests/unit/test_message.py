@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
-from approval_mail.rendering.message import Composer, message_id
+from approval_mail.rendering.message import Composer, digest_id, message_id
 
 NOW = datetime(2025, 10, 25, 6, 35, tzinfo=timezone.utc)
 #: Everything that UTF-8 can hold.
@@ -49,16 +49,32 @@ def by_the_email_package(
         message_id(event_id, recipient, domain)
         for event_id in (event.event_id, f"{event.request_id}:approval_requested", f"{event.request_id}:thread")
     )
-    answers = event.type != "approval_requested"
+    headers = {"References": thread}
+    if event.type != "approval_requested":
+        headers = {"In-Reply-To": asked, "References": f"{thread} {asked}"}
+    return _built(own, headers, recipient, sender=sender, date=date, subject=subject, text=text, html=html)
+
+
+def _built(
+    own: str,
+    threads: dict[str, str],
+    recipient: str,
+    *,
+    sender: str,
+    date: datetime,
+    subject: str,
+    text: str,
+    html: str,
+) -> bytes:
+    domain = sender.rpartition("@")[2].rstrip(">")
     mail = MIMEMultipart("alternative", boundary=f"=_{own[1:27]}")
     mail["From"] = sender
     mail["To"] = recipient
     mail["Subject"] = subject if subject.isascii() and "=?" not in subject else Header(subject, "utf-8")
     mail["Date"] = format_datetime(date)
     mail["Message-ID"] = own
-    if answers:
-        mail["In-Reply-To"] = asked
-    mail["References"] = f"{thread} {asked}" if answers else thread
+    for name, value in threads.items():
+        mail[name] = value
     mail["List-Id"] = f"<approval-mail.{domain}>"
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Auto-Response-Suppress"] = "All"
@@ -99,9 +115,40 @@ def test_a_mail_reads_back_as_the_email_package_would_have_built_it(
     assert read(composed) == read(
         by_the_email_package(event, "kim@example.com", sender=sender, date=date, subject=subject, text=text, html=html)
     )
+    _assert_plain_lines(composed)
+
+
+@given(
+    event_ids=st.lists(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1), min_size=1),
+    date=DATES,
+    subject=TEXT.map(lambda text: " ".join("".join(c for c in text if c.isprintable()).split())),
+    text=TEXT,
+    html=TEXT,
+)
+def test_a_digest_reads_back_as_the_email_package_would_have_built_it(
+    event_ids: list[str], date: datetime, subject: str, text: str, html: str
+) -> None:
+    sender, parts = "Approvals <admin@example.com>", {"date": date, "subject": subject, "text": text, "html": html}
+
+    composed = Composer(sender).compose_digest(event_ids, "kim@example.com", **parts)  # type: ignore[arg-type]
+
+    own = message_id(digest_id(event_ids), "kim@example.com", "example.com")
+    assert read(composed) == read(_built(own, {}, "kim@example.com", sender=sender, **parts))  # type: ignore[arg-type]
+    _assert_plain_lines(composed)
+
+
+def _assert_plain_lines(composed: bytes) -> None:
     assert composed.isascii()
     assert all(len(line) <= 78 for line in composed.split(b"\r\n"))
     assert composed.count(b"\r\n") == composed.count(b"\n") == composed.count(b"\r")
+
+
+def test_the_name_of_a_set_of_events_is_theirs_alone() -> None:
+    names = [digest_id(ids) for ids in (["a", "b"], ["a"], ["b"], ["ab"], ["a", "b", "c"], ["a:b"])]
+
+    assert len(set(names)) == len(names)
+    assert digest_id(["b", "a", "b"]) == digest_id(["a", "b"])
+    assert digest_id(["a"]) != "a"
 
 
 @pytest.mark.parametrize(

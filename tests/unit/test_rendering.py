@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from approval_mail.errors import TemplateFailed
 from approval_mail.events import EVENT_TYPES, MAX_EVENT, ApprovalEvent
 from approval_mail.fields import MAX_NAME, MAX_TEXT
-from approval_mail.rendering import Content, Renderer, message_id
+from approval_mail.rendering import DIGEST, Content, Renderer, message_id
 from approval_mail.rendering.renderer import MAX_SUBJECT
 from approval_mail.rendering.wording import MAX_ARGUMENTS
 
@@ -237,6 +237,20 @@ def test_times_are_in_the_configured_zone_and_name_it_unmistakably(zone: str, sh
     assert shown in visible(content.html)
 
 
+@pytest.mark.parametrize("type_name", TYPES)
+def test_a_mail_can_be_in_its_recipients_own_zone(type_name: str) -> None:
+    renderer, event, chicago = a_renderer(), an_event(type_name), ZoneInfo("America/Chicago")
+    content = renderer.render(event, NOW, timezone=chicago)
+    for part in (content.text, visible(content.html)):
+        assert "2025-10-25 01:30:00 CDT (UTC-05:00)" in part
+        assert "KST" not in part
+    assert content == a_renderer(timezone=chicago).render(event, NOW)
+    assert renderer.render(event, NOW, timezone=None) == renderer.render(event, NOW) != content
+    dates = [parsed(renderer.compose(event, content, "kim@example.com", NOW, zone))["Date"] for zone in (chicago, None)]
+    assert [date.datetime for date in dates] == [NOW, NOW]
+    assert [date[-5:] for date in dates] == ["-0500", "+0900"]
+
+
 def test_without_a_zone_times_are_in_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
@@ -434,8 +448,9 @@ def test_a_mail_loads_nothing_and_follows_dark_mode_and_narrow_screens(type_name
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_language_has_a_page_and_a_text_for_every_type(language: str) -> None:
     sources = a_renderer(language=language).sources()
-    names = {"base.html", *(f"{name}.{end}" for name in TYPES for end in ("html", "txt"))}
-    assert sources.pop("style.css") == str(PACKAGED / "style.css"), "shared by all languages"
+    names = {"base.html", *(f"{name}.{end}" for name in (*TYPES, DIGEST) for end in ("html", "txt"))}
+    for name in ("style.css", "digest.css"):
+        assert sources.pop(name) == str(PACKAGED / name), "shared by all languages"
     assert set(sources) == names
     folder = PACKAGED if language == "ko" else PACKAGED / language
     assert all(Path(path) == folder / name for name, path in sources.items())
@@ -584,6 +599,7 @@ def test_missing_files_are_named_in_one_line(own: Callable[..., Path], caplog: p
     for name in ("base.html", "approval_requested.html", "approval_approved.html", "approval_rejected.html"):
         assert name in record.getMessage()
     assert "approval_timeout.html" not in record.getMessage()
+    assert "digest" not in record.getMessage(), "folders from before there were digests need none"
 
 
 def test_a_folder_that_is_gone_falls_back(tmp_path: Path) -> None:

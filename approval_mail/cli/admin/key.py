@@ -32,7 +32,7 @@ def command() -> None:
     "--role",
     type=click.Choice([role.value for role in Role]),
     required=True,
-    help="requester: asks and withdraws. approver: approves and rejects.",
+    help="requester: asks and withdraws. approver: approves and rejects. observer: reads the metrics, nothing else.",
 )
 @_file_option
 def create(name: str, role: str, path: Path | None) -> None:

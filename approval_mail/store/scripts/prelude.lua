@@ -94,7 +94,7 @@ end
 local function tally(token, word)
   if not token or token == '' then return end
   local key = prefix .. 'tally:' .. token
-  if redis.call('HINCRBY', key, word, 1) == 1 then redis.call('PEXPIRE', key, 3600000) end
+  if redis.call('HINCRBY', key, word, 1) == 1 then redis.call('PEXPIRE', key, 900000) end
 end
 
 local function put_pending(id, due)

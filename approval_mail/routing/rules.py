@@ -124,6 +124,11 @@ class Rule:
     #: Nobody gets a mail.
     off: bool = False
 
+    @property
+    def names_nobody(self) -> bool:
+        """Whether it only leaves out, and lets others name: without ``to`` it would else send to the default route."""
+        return self.to is None and self.go_on
+
     def matches(self, event: ApprovalEvent) -> bool:
         extra = event.extra or {}
         return (

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from approval_mail.errors import InvalidRoutes
-from approval_mail.routes import Routes
+from approval_mail.routing.routes import Routes
 
 logger = logging.getLogger(__name__)
 

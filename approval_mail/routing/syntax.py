@@ -13,9 +13,9 @@ from approval_mail import parsers
 from approval_mail.errors import InvalidRoutes
 from approval_mail.events import EVENT_TYPES
 from approval_mail.fields import MAX_RECIPIENTS, shown
-from approval_mail.route_rules import NAMED_FIELDS, OTHER_FIELDS, Entry, Rule, Wanted, glob
+from approval_mail.routing.lines import Lines
+from approval_mail.routing.rules import NAMED_FIELDS, OTHER_FIELDS, Entry, Rule, Wanted, glob
 from approval_mail.settings import LANGUAGES
-from approval_mail.toml_lines import Lines
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -119,6 +119,9 @@ class _RuleReader:
             self.refuse("off", f"off = true leaves nothing to {', '.join(given)}; keep the one or the others")
         if not self._table.get("off") and not set(given) - {"go_on"}:
             self.refuse("", "it does nothing; give it to, leave_out, language, timezone or off = true")
+        worded = [key for key in ("language", "timezone") if key in self._table]
+        if rule.names_nobody and worded:
+            self.refuse(worded[0], f"{worded[0]} is for nobody where a rule goes on without to; give it to")
         to = self._table.get("to")
         if isinstance(to, list) and len(to) > MAX_RECIPIENTS:
             self.refuse("to", f"to has {len(to)} entries; the most is {MAX_RECIPIENTS}: name a list's address")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from approval_mail import route_syntax
 from approval_mail.addresses import Recipient
 from approval_mail.events import ApprovalEvent
 from approval_mail.fields import MAX_RECIPIENTS
-from approval_mail.route_rules import Entry, Rule
+from approval_mail.routing import syntax
+from approval_mail.routing.rules import Entry, Rule
 
 #: Stand in for a rule's name: nobody's rule, but EMAIL_TO; the event itself.
 DEFAULT_ROUTE = ""
-BY_THE_EVENT = route_syntax.RESERVED_NAME
+BY_THE_EVENT = syntax.RESERVED_NAME
 #: The phase of mails that are dead because everybody was left out.
 PHASE = "routing"
 
@@ -55,7 +55,7 @@ class Routes:
     @classmethod
     def parse(cls, text: str, source: str) -> Routes:
         """Read TOML; raises InvalidRoutes with every problem, each of which names ``source`` and a line."""
-        return cls(route_syntax.read(text, source))
+        return cls(syntax.read(text, source))
 
     def __len__(self) -> int:
         return len(self.rules)
@@ -102,10 +102,10 @@ class Routes:
 
 
 def _worded(choices: tuple[Choice, ...], matching: Sequence[Rule]) -> tuple[Choice, ...]:
-    """The same people in the first rule's language and zone."""
-    if not matching:
+    """The same people in the language and zone of the first rule that names anybody."""
+    first = next((rule for rule in matching if not rule.names_nobody), None)
+    if first is None:
         return choices
-    first = matching[0]
     return tuple(
         Choice(Recipient(choice.recipient.address, first.language, first.timezone), choice.rule) for choice in choices
     )
@@ -117,6 +117,8 @@ def _chosen(
     """Whom the rules name, each once, as the first of them words it."""
     found: dict[str, Choice] = {}
     for rule in matching:
+        if rule.names_nobody:
+            continue
         addresses = default if rule.to is None else _addresses(event, rule, "to", rule.to, warnings)
         for address in addresses:
             choice = Choice(Recipient(address, rule.language, rule.timezone), rule.name)
@@ -145,8 +147,10 @@ def _addresses(event: ApprovalEvent, rule: Rule, key: str, entries: Sequence[Ent
 
 def _nobody_left(chosen: Sequence[Choice], barred: dict[str, str]) -> str:
     if not chosen:
-        return "nobody is named; set EMAIL_TO, then: approval-mail dead retry"
+        return "nobody is named; set EMAIL_TO, then: approval-mail dead retry EVENT_ID"
     names = dict.fromkeys(barred[choice.recipient.address.lower()] for choice in chosen)
     rules = " and ".join(f"'{name}'" for name in names)
     who = f"rule {rules} leaves" if len(names) == 1 else f"rules {rules} leave"
-    return f"{who} out everyone who would be told; let a rule name somebody else, then: approval-mail dead retry"
+    return (
+        f"{who} out everyone who would be told; let a rule name somebody else, then: approval-mail dead retry EVENT_ID"
+    )

@@ -1,0 +1,1 @@
+"""The live page of ``approval-mail status --watch``."""

@@ -1,0 +1,99 @@
+"""A web server of one page, /metrics, for Prometheus.
+
+prometheus_client's own server answers any path, gives a failure its stack trace and no limit of time to a client that
+says nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+from approval_mail.metrics.rows import CONTENT_TYPE
+from approval_mail.metrics.scrapes import Scrapes
+from approval_mail.store import StoreError
+
+logger = logging.getLogger(__name__)
+
+PATH = "/metrics"
+#: Seconds. A scraper sends its request at once; what says nothing holds a thread.
+_REQUEST_TIMEOUT = 10.0
+_SENTENCE = "text/plain; charset=utf-8"
+
+
+class Exporter(ThreadingTCPServer):
+    """Answers each scrape in a thread of its own, so that none waits for another's network."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, scrapes: Scrapes, host: str, port: int) -> None:
+        """Listens from now on; port 0: a free one. Raises OSError."""
+        self.address_family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        self.scrapes = scrapes
+        super().__init__(address, _Handler)  # type: ignore[arg-type] # an IPv6 address has four parts
+
+    @property
+    def url(self) -> str:
+        """Where the metrics are."""
+        host, port = self.socket.getsockname()[:2]
+        return f"http://[{host}]:{port}{PATH}" if ":" in host else f"http://{host}:{port}{PATH}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing when a scraper went away before its answer came."""
+        raised = sys.exc_info()
+        if not isinstance(raised[1], ConnectionError):
+            logger.error("A scrape failed", exc_info=raised)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Exporter
+    timeout = _REQUEST_TIMEOUT
+
+    def do_GET(self) -> None:
+        """Answer one scrape."""
+        if urlsplit(self.path).path != PATH:
+            self._answer(
+                HTTPStatus.NOT_FOUND, _SENTENCE, f"there is no such page; the metrics are at {PATH}\n".encode()
+            )
+            return
+        try:
+            text = self.server.scrapes.text()
+        except StoreError:
+            sentence = b"Redis cannot be used, so there are no metrics; the log of this program has the reason\n"
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, _SENTENCE, sentence)
+        else:
+            self._answer(HTTPStatus.OK, CONTENT_TYPE, text)
+
+    def _answer(self, status: HTTPStatus, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def version_string(self) -> str:
+        """The product's name alone, in the header Server."""
+        return "approval-mail"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: a scrape comes every few seconds."""
+
+
+def serve(exporter: Exporter) -> None:
+    """Answer scrapes until SIGTERM or SIGINT, which end the program well."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    logger.info("Serving metrics on %s", exporter.url)
+    exporter.serve_forever()

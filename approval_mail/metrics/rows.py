@@ -1,0 +1,287 @@
+"""The metrics that Prometheus collects, one row each: how things stand, and what the store counted for good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import product
+
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from approval_mail import __version__, overview, services
+from approval_mail.events import EVENT_TYPES
+from approval_mail.overview import Overview
+from approval_mail.store.counters import DELIVERY_BOUNDS, SMTP_BOUNDS, bucket
+
+#: What the exposition is sent as: Prometheus's text format, understood by every version.
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_MILLISECONDS = 1000
+_TYPES = tuple(EVENT_TYPES)
+_OUTCOMES = ("sent", "dead", "suppressed")
+#: SMTP steps of one mail, in their order.
+_STEPS = ("mail", "rcpt", "data", "content", "dot")
+#: What ``rate`` and ``increase`` must see at 0 before it happens for the first time.
+_ATTEMPTS = (
+    ("sent", "dot"),
+    *(("failed", step) for step in _STEPS),
+    *(("dead", step) for step in (*_STEPS, "render")),
+    ("unknown", "dot"),
+)
+_DEAD_PHASES = (*_STEPS, "render", "deferral", "record", "routing")
+_MOOT = (
+    *(f"already {row.outcome}" for row in EVENT_TYPES.values() if row.outcome),
+    "already cancelled",
+    "already expired",
+    "expired",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What all metrics of one scrape are read from."""
+
+    overview: Overview
+    #: What `EventStore.counters` answers.
+    counters: Mapping[tuple[str, ...], int]
+    #: When it was seen; aware.
+    at: datetime
+
+
+def see() -> Seen:
+    """Takes a second, as `overview.look` does, and raises what that raises."""
+    found = overview.look()
+    return Seen(found, services.operator_store().counters(), datetime.now(timezone.utc))
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A value that goes up and down."""
+
+    name: str
+    help: str
+    value: Callable[[Seen], float]
+
+    def family(self, seen: Seen) -> Metric:
+        return GaugeMetricFamily(self.name, self.help, value=float(self.value(seen)))
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """Several values under one name, told apart by a label."""
+
+    name: str
+    help: str
+    label: str
+    values: Callable[[Seen], Mapping[str, float]]
+
+    def family(self, seen: Seen) -> Metric:
+        family = GaugeMetricFamily(self.name, self.help, labels=(self.label,))
+        for label, value in self.values(seen).items():
+            family.add_metric((label,), float(value))
+        return family
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A counter of the store, which only ever grows."""
+
+    name: str
+    help: str
+    #: Its name in the store.
+    counter: str
+    labels: tuple[str, ...] = ()
+    #: Label values that are there, with 0, before anything was counted under them.
+    known: Sequence[tuple[str, ...]] = ()
+
+    def family(self, seen: Seen) -> Metric:
+        found = dict.fromkeys(self.known if self.labels else ((),), 0)
+        for (name, *labels), count in seen.counters.items():
+            if name == self.counter and len(labels) == len(self.labels):
+                found[tuple(labels)] = count
+        family = CounterMetricFamily(self.name, self.help, labels=self.labels)
+        for values, count in found.items():
+            family.add_metric(values, count)
+        return family
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """A histogram of the store: a counter for each bucket, and one with the sum in milliseconds."""
+
+    name: str
+    help: str
+    #: Its name in the store; that of the sum ends in ``_ms``.
+    counter: str
+    #: Seconds. The buckets' upper bounds.
+    bounds: Sequence[float]
+
+    def family(self, seen: Seen) -> Metric:
+        buckets, below = [], 0
+        for bound in self.bounds:
+            below += seen.counters.get((self.counter, bucket(bound, self.bounds)), 0)
+            # As Prometheus itself writes numbers here: "1.0", never "1".
+            buckets.append((str(float(bound)), float(below)))
+        # Also what was counted under bounds that are no longer in use.
+        every = sum(count for key, count in seen.counters.items() if key[0] == self.counter)
+        buckets.append(("+Inf", float(every)))
+        seconds = seen.counters.get((f"{self.counter}_ms",), 0) / _MILLISECONDS
+        return HistogramMetricFamily(self.name, self.help, buckets=buckets, sum_value=seconds)
+
+
+def _held_seconds(seen: Seen) -> float:
+    """The store's clock may be a little ahead of this one."""
+    since = seen.overview.counts.held_since
+    return max(0.0, (seen.at - since).total_seconds()) if since else 0.0
+
+
+def _beat_age(seen: Seen) -> float:
+    """Infinite if beat never ran, so that an alert on its age fires all the same."""
+    age = seen.overview.counts.beat_seconds_ago
+    return float("inf") if age is None else age
+
+
+_STATES = ("pending", "deferred", "claimed", *_OUTCOMES)
+
+#: Every metric; another one is another row.
+ROWS: tuple[Gauge | Gauges | Counter | Histogram, ...] = (
+    Gauges(
+        "approval_mail_build_info", "Always 1; the label names the version.", "version", lambda seen: {__version__: 1}
+    ),
+    Gauge(
+        "approval_mail_notifications_enabled",
+        "1 if NOTIFICATION_ENABLED is on in the settings of the process that was scraped, else 0.",
+        lambda seen: seen.overview.enabled,
+    ),
+    Gauges(
+        "approval_mail_events",
+        "Events by where they are, each counted once; of those sent, dead and suppressed the ones still on record.",
+        "state",
+        lambda seen: {state: getattr(seen.overview.counts, state) for state in _STATES},
+    ),
+    Gauge(
+        "approval_mail_oldest_pending_seconds",
+        "How long the event that waits longest has been due; 0: none waits.",
+        lambda seen: seen.overview.counts.oldest_pending_seconds or 0,
+    ),
+    Gauge(
+        "approval_mail_requests_untold",
+        "Approval requests past half of their time of which no mail server has accepted any mail.",
+        lambda seen: seen.overview.counts.untold,
+    ),
+    Gauge(
+        "approval_mail_beat_age_seconds",
+        "Time since beat last had the pending events gathered; +Inf: never.",
+        _beat_age,
+    ),
+    Gauge(
+        "approval_mail_workers",
+        "Workers that answer and consume the queue approval_mail.",
+        lambda seen: seen.overview.around.workers,
+    ),
+    Gauge(
+        "approval_mail_channel_held",
+        "1 while the mail server cannot be used and everything waits for it, else 0.",
+        lambda seen: seen.overview.counts.held_since is not None,
+    ),
+    Gauge(
+        "approval_mail_channel_held_seconds", "For how long the channel has been held; 0: it is open.", _held_seconds
+    ),
+    Gauge(
+        "approval_mail_spooled_events",
+        "Events on the disk of the host that was scraped, waiting for Redis.",
+        lambda seen: seen.overview.around.spooled,
+    ),
+    Gauge(
+        "approval_mail_spool_usable",
+        "1 if that disk would take an event now, 0: while Redis is away events would be lost.",
+        lambda seen: seen.overview.around.spool_fault is None,
+    ),
+    Counter(
+        "approval_mail_events_recorded_total",
+        "Events that hooks recorded.",
+        "recorded",
+        ("type",),
+        tuple(product(_TYPES)),
+    ),
+    Counter(
+        "approval_mail_events_duplicate_total",
+        "Events that were told again and are recorded once.",
+        "duplicate",
+        ("type",),
+        tuple(product(_TYPES)),
+    ),
+    Counter(
+        "approval_mail_events_finished_total",
+        "Events whose last mail was sent, dead or suppressed; one that an operator reopened finishes once more.",
+        "finished",
+        ("type", "outcome"),
+        tuple(product(_TYPES, _OUTCOMES)),
+    ),
+    Counter("approval_mail_events_rescued_total", "Events that came back because their lease ran out.", "rescued"),
+    Counter(
+        "approval_mail_mails_accepted_total",
+        "Mails that the mail server answered with 250, by their event's type; a digest counts for each of its events.",
+        "accepted",
+        ("type",),
+        tuple(product(_TYPES)),
+    ),
+    Counter(
+        "approval_mail_digests_accepted_total", "Mails about several events that were answered with 250.", "digests"
+    ),
+    Counter(
+        "approval_mail_attempts_total",
+        "Tries of a mail by result and SMTP step: sent, dead, failed (may pass), unknown (may have been accepted), "
+        "unspent (the mail server became unusable first).",
+        "attempts",
+        ("result", "phase"),
+        _ATTEMPTS,
+    ),
+    Counter(
+        "approval_mail_mails_dead_total",
+        "Mails that will not be tried again without an operator, by the step that they failed in.",
+        "dead",
+        ("phase",),
+        tuple(product(_DEAD_PHASES)),
+    ),
+    Counter(
+        "approval_mail_mails_suppressed_total",
+        "Mails that were not sent on purpose.",
+        "suppressed",
+        ("reason",),
+        tuple((f"moot: {why}",) for why in _MOOT),
+    ),
+    Counter("approval_mail_channel_holds_total", "Times that the mail server became unusable.", "held"),
+    Histogram(
+        "approval_mail_delivery_seconds",
+        "Time from an event to the 250 for a mail about it.",
+        "delivery",
+        DELIVERY_BOUNDS,
+    ),
+    Histogram("approval_mail_smtp_seconds", "Time of one mail in SMTP, whatever came of it.", "smtp", SMTP_BOUNDS),
+)
+
+
+class Metrics(Collector):
+    """All metrics of one scrape; a family without any count is there as well."""
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+
+    def collect(self) -> Iterator[Metric]:
+        for row in ROWS:
+            yield row.family(self._seen)
+
+
+def exposition() -> bytes:
+    """All metrics in Prometheus's text format, seen now; raises as `see` does."""
+    return text(see())
+
+
+def text(seen: Seen) -> bytes:
+    """What was seen in Prometheus's text format."""
+    return generate_latest(Metrics(seen))

@@ -1,0 +1,61 @@
+"""Scrapes that come at the same time, or soon after another, share one look at how things stand."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from approval_mail.outage import Outage
+from approval_mail.store import StoreError
+
+logger = logging.getLogger(__name__)
+
+#: Seconds. An answer is given again for so long: to ask workers takes one, and nobody scrapes as often.
+SHARED_FOR = 3.0
+
+
+class Scrapes:
+    """Gives the metrics to threads of a server; trouble with Redis is logged when it begins and when it ends."""
+
+    def __init__(self, look: Callable[[], bytes], *, clock: Callable[[], float] = time.monotonic) -> None:
+        """``look`` makes the text of all metrics, in a second or so; ``clock`` tells seconds."""
+        self._look = look
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._answer: Future[bytes] | None = None
+        #: By the clock, when the last look ended well; a failure always comes later than that one is shared for.
+        self._answered = float("-inf")
+        self._outage = Outage(0)
+
+    def text(self) -> bytes:
+        """The metrics, as they were within the last SHARED_FOR seconds; raises what the look raised.
+
+        Who comes while another thread looks gets what that one finds. A failure is not kept for later ones.
+        """
+        with self._lock:
+            answer, mine = self._answer, False
+            if answer is None or (answer.done() and self._clock() - self._answered >= SHARED_FOR):
+                answer, mine = Future(), True
+                self._answer = answer
+        if mine:
+            self._find(answer)
+        return answer.result()
+
+    def _find(self, answer: Future[bytes]) -> None:
+        try:
+            found = self._look()
+        except BaseException as error:  # Others wait for it: whatever it is, it is theirs as well.
+            if isinstance(error, StoreError) and self._outage.goes_on():
+                logger.error(
+                    "There are no metrics: Redis cannot be used (%s): check REDIS_URL and that the server is running",
+                    error,
+                )
+            answer.set_exception(error)
+        else:
+            if self._outage.ends():
+                logger.info("There are metrics again")
+            self._answered = self._clock()
+            answer.set_result(found)
