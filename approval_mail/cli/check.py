@@ -19,9 +19,10 @@ import tenacity
 from approval_mail import services, timing
 from approval_mail.celery import consumers
 from approval_mail.cli.output import as_json_option, local, plural, row
-from approval_mail.cli.sample import example_links, sample
+from approval_mail.cli.sample import example_digest, example_links, sample
 from approval_mail.errors import ApprovalMailError, ChannelTrouble, InvalidRoutes, InvalidSettings, SpoolUnavailable
 from approval_mail.events import EVENT_TYPES
+from approval_mail.rendering import DIGEST
 from approval_mail.spool_room import MAX_FILES
 from approval_mail.store import StoreError
 
@@ -99,16 +100,19 @@ def _templates() -> str:
     folder = services.settings().template_dir
     if folder and not folder.is_dir():
         raise _Trouble(f"{folder} is no folder: the packaged templates are used", "mend NOTIFICATION_TEMPLATE_DIR")
-    renderer = services.renderer()
+    renderer, now = services.renderer(), datetime.now(timezone.utc)
     sources = renderer.sources()
-    for name in EVENT_TYPES:
-        event = sample(name)
-        content = renderer.render(event, datetime.now(timezone.utc), **example_links(event))
+    for name in (*EVENT_TYPES, DIGEST):
+        if name == DIGEST:
+            content = renderer.render_digest(example_digest(services.settings().language, now, {}), now)
+        else:
+            event = sample(name)
+            content = renderer.render(event, now, **example_links(event))
         if content.template != sources[f"{name}.html"]:
             raise _Trouble(
                 f"{renderer.fault(name)}; {content.template} is used in its place", "mend the template at that line"
             )
-    return f"all {len(EVENT_TYPES)} mails render; {_where_from(sources)}"
+    return f"all {len(EVENT_TYPES)} mails and the digest render; {_where_from(sources)}"
 
 
 def _where_from(sources: Mapping[str, str]) -> str:
