@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from approval_mail.outage import Outage
 from approval_mail.store import StoreError
@@ -25,6 +25,9 @@ class Scrapes:
         self._look = look
         self._clock = clock
         self._lock = threading.Lock()
+        #: One thread for all looks: kombu's locks make ids by libuuid, which opens a file in each thread that it meets
+        #: and never closes it.
+        self._looker = ThreadPoolExecutor(1, thread_name_prefix="approval-mail-metrics")
         self._answer: Future[bytes] | None = None
         #: By the clock, when the last look ended well; a failure always comes later than that one is shared for.
         self._answered = float("-inf")
@@ -36,26 +39,22 @@ class Scrapes:
         Who comes while another thread looks gets what that one finds. A failure is not kept for later ones.
         """
         with self._lock:
-            answer, mine = self._answer, False
+            answer = self._answer
             if answer is None or (answer.done() and self._clock() - self._answered >= SHARED_FOR):
-                answer, mine = Future(), True
-                self._answer = answer
-        if mine:
-            self._find(answer)
+                answer = self._answer = self._looker.submit(self._find)
         return answer.result()
 
-    def _find(self, answer: Future[bytes]) -> None:
+    def _find(self) -> bytes:
         try:
             found = self._look()
-        except BaseException as error:  # Others wait for it: whatever it is, it is theirs as well.
-            if isinstance(error, StoreError) and self._outage.goes_on():
+        except StoreError as error:
+            if self._outage.goes_on():
                 logger.error(
                     "There are no metrics: Redis cannot be used (%s): check REDIS_URL and that the server is running",
                     error,
                 )
-            answer.set_exception(error)
-        else:
-            if self._outage.ends():
-                logger.info("There are metrics again")
-            self._answered = self._clock()
-            answer.set_result(found)
+            raise
+        if self._outage.ends():
+            logger.info("There are metrics again")
+        self._answered = self._clock()
+        return found

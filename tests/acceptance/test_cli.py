@@ -192,7 +192,7 @@ def check(run: Run, *arguments: str, **changes: str) -> tuple[int, dict[str, dic
 def test_check_names_each_trouble_with_the_next_step(run: Run, smtp: SMTPServer) -> None:
     code, lines = check(run)
     assert code == 1
-    assert list(lines) == ["settings", "templates", "spool", "redis", "worker", "beat", "smtp"]
+    assert list(lines) == ["settings", "templates", "routes", "spool", "redis", "worker", "beat", "smtp"]
     assert all(set(line) == {"name", "ok", "seconds", "detail", "next_step"} for line in lines.values())
     assert {name for name, line in lines.items() if not line["ok"]} == {"worker", "beat"}
     assert "celery -A approval_mail worker" in str(lines["worker"]["next_step"])
@@ -201,13 +201,13 @@ def test_check_names_each_trouble_with_the_next_step(run: Run, smtp: SMTPServer)
 
     smtp.stop()
     _, lines = check(run, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
-    assert {name for name, line in lines.items() if line["ok"]} == {"settings", "templates", "spool"}
+    assert {name for name, line in lines.items() if line["ok"]} == {"settings", "templates", "routes", "spool"}
 
     assert lines["worker"]["next_step"] == "mend Redis first"
     assert "Connection refused" in str(lines["smtp"]["detail"])
 
     code, lines = check(run, NOTIFICATION_ENABLED="false")
-    assert (code, len(lines), lines["settings"]["ok"]) == (1, 7, False)
+    assert (code, len(lines), lines["settings"]["ok"]) == (1, 8, False)
 
     code, lines = check(run, SMTP_PORT="x")
     assert (code, list(lines)) == (2, ["settings"])

@@ -140,7 +140,7 @@ def text(mail: Mail) -> str:
 
 
 def test_each_example_is_one_short_file() -> None:
-    assert sorted(path.name for path in EXAMPLES.glob("*.*")) == [f"{name}.py" for name in NAMES]
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [f"{name}.py" for name in NAMES]
     for name in NAMES:
         assert len((EXAMPLES / f"{name}.py").read_text("utf-8").splitlines()) < 60, name
 

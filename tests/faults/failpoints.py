@@ -19,8 +19,9 @@ from approval_mail.mailer.wire import Wire
 from approval_mail.store import EventStore
 
 PHASES = (
-    "before claim",
-    "after claim",
+    "before taking",
+    "before addressing",
+    "after addressing",
     "mid-DATA",
     "after the dot",
     "after 250 before the record",
@@ -93,8 +94,9 @@ def _is_the_last(task: Task, *_: Any, **__: Any) -> bool:
 
 
 _PLANT: dict[str, Callable[[], None]] = {
-    "before claim": lambda: before(EventStore, "claim"),
-    "after claim": lambda: after(EventStore, "claim"),
+    "before taking": lambda: before(EventStore, "take"),
+    "before addressing": lambda: before(EventStore, "address"),
+    "after addressing": lambda: after(EventStore, "address"),
     "mid-DATA": _within_the_content,
     "after the dot": _after_the_dot,
     "after 250 before the record": lambda: before(EventStore, "settle", _is_an_acceptance),

@@ -219,3 +219,20 @@ def test_a_failure_is_told_once_and_kept_for_nobody(caplog: pytest.LogCaptureFix
         f"There are no metrics: Redis cannot be used (gone): {mend}",
         "There are metrics again",
     ]
+
+
+def test_all_looks_are_taken_by_one_thread() -> None:
+    """Each thread that asks workers would leave a file open."""
+    seen: list[int] = []
+
+    def look() -> bytes:
+        seen.append(threading.get_ident())
+        return b""
+
+    scrapes = Scrapes(look, clock=iter(range(0, 1000, 10)).__next__)
+    threads = [threading.Thread(target=scrapes.text) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+        thread.join(10)
+    assert len(seen) == 5
+    assert len(set(seen)) == 1
