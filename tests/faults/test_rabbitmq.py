@@ -96,7 +96,7 @@ def test_mail_flows_over_rabbitmq(over_rabbitmq: World) -> None:
     assert command(world, "-c", NOTIFY) == "accepted"
 
     wait_for(lambda: world.client.get("approval_mail:{store}:beat"), saying="a gather of beat's")
-    assert command(world, "-c", OURS, "check").count("ok  ") == 7
+    assert command(world, "-c", OURS, "check").count("ok  ") == 8
     assert json.loads(command(world, "-c", OURS, "status", "--json"))["workers"] == 1
     told = command(world, "-m", "celery", "-A", "approval_mail", "inspect", "registered", "--timeout=1", "--json")
     [tasks] = json.loads(told).values()
