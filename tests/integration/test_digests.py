@@ -178,6 +178,36 @@ def test_what_killed_its_worker_in_a_digest_spares_its_neighbours(
     assert len(smtp.mails) == 3
 
 
+def test_a_worker_that_dies_while_a_digest_is_put_on_record_repeats_what_was_not(
+    make: Make, smtp: SMTPServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """Nothing of the product catches it."""
+
+    settle = EventStore.settle
+    recorded = []
+
+    def die_at_the_second(self: EventStore, token: str, **more: Any) -> tuple[str, str]:
+        if more.get("settled"):
+            if recorded:
+                raise Killed
+            recorded.append(more["settled"][0])
+        return settle(self, token, **more)
+
+    rig = make(digest_threshold=2)
+    tell(rig, 3)
+    monkeypatch.setattr(EventStore, "settle", die_at_the_second)
+    with pytest.raises(Killed):
+        rig.send()
+    monkeypatch.undo()
+    assert lapse(client, rig.store) == 2
+    assert rig.send()["sent"] == 2
+    assert len(smtp.mails) == 3, "the digest, and the two that are not on record"
+    assert states(rig.store) == {"sent": 3}
+    again = [mail for mail in smtp.mails[1:] if recorded[0].partition(":")[0] in body(mail)]
+    assert again == []
+
+
 def test_what_round_one_did_not_deliver_goes_by_itself(make: Make, smtp: SMTPServer, client: redis.Redis) -> None:
     rig = make(digest_threshold=2)
     smtp.on("dot", "451 later", times=1)
