@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from approval_mail import descriptions
 from approval_mail.addresses import Recipient
@@ -55,7 +55,7 @@ class Addressing:
 
     def _route(self, taken: Taken) -> Addressed:
         if taken.recipients is not None:
-            return Addressed(taken.event_id, "", taken.recipients)
+            return Addressed(taken.event_id, "", taken.recipients, before=True)
         plain = tuple(Recipient(address) for address in taken.email_to or self._default)
         if not self._routes:
             return Addressed(taken.event_id, "", plain)
@@ -71,7 +71,7 @@ class Addressing:
 
     def _groups(self, loads: Sequence[Load], routed: dict[str, Addressed]) -> Iterable[tuple[list[str], bool]]:
         """Cut the loads into claims, but for what goes into digests: one claim holds all of that."""
-        together = self._digested(routed.values())
+        together = self._digested(routed[event.event_id] for load in loads for event in load.taken if not event.failed)
         urgent = any(load.urgent and event.event_id in together for load in loads for event in load.taken)
         if together:
             yield [event_id for event_id in routed if event_id in together], urgent
@@ -93,7 +93,7 @@ class Addressing:
 
 
 def _of_claim(event: Addressed, token: str) -> Addressed:
-    return Addressed(event.event_id, token, event.recipients, event.state, event.phase, event.reason)
+    return replace(event, token=token)
 
 
 def _with_something(claim: Claim, left: set[str], records: dict[str, str]) -> Claim:

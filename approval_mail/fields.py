@@ -243,7 +243,7 @@ def _cut(text: str, limit: int) -> str:
 def shown(value: Any) -> str:
     """A short, printable form of a wrong value for an error message."""
     if isinstance(value, str):
-        return ascii(value[:60]) + ("…" if len(value) > 60 else "")
+        return repr(str(value[:60])) + ("…" if len(value) > 60 else "")
     if isinstance(value, datetime):
         value = value.replace(tzinfo=None)  # Its zone may be of the host's own making, and raise anything.
     more = f" {value}" if isinstance(value, (bool, float, datetime)) else ""

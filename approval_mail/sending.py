@@ -20,8 +20,8 @@ from approval_mail.store import EventStore, Verdict, Work, counters
 
 logger = logging.getLogger(__name__)
 
-#: SMTP steps in which a server speaks of what a mail says, and the step before them: of a digest, any event may be why.
-_ABOUT_CONTENT = frozenset(("render", "content", "dot"))
+#: Steps in which a server may speak of what a mail says, or of its size: of a digest, any event may be why.
+_ABOUT_CONTENT = frozenset(("render", "mail", "data", "content", "dot"))
 
 
 @dataclass(slots=True)
@@ -97,38 +97,34 @@ class Sender:
         self, token: str, recipient: Recipient, parcels: Sequence[Parcel], session: Session
     ) -> list[Parcel]:
         """Answers the events that it is done with: all of them, unless what they say was refused together."""
-        going = [parcel for parcel in parcels if self._may_go(token, parcel, recipient)]
+        marked = self._store.mark_each(token, [(parcel.work.event_id, recipient.address) for parcel in parcels])
+        going = [parcel for parcel, answer in zip(parcels, marked, strict=True) if _goes(parcel, answer)]
         if not going:
             return list(parcels)
         try:
             verdict, counts = self._try_digest(going, recipient, session)
         except (ChannelTrouble, LeaseLost) as error:
-            for parcel in going:
-                self._settle(token, parcel, recipient, _unspent(error))
+            self._settle_each(token, recipient, [(parcel, _unspent(error)) for parcel in going])
             raise
         if verdict.state == "dead" and verdict.phase in _ABOUT_CONTENT and len(going) > 1:
             reason = f"in a digest: {verdict.phase}: {verdict.reason}"
             logger.warning("A digest of %d events was refused, they go one by one: %s", len(going), reason)
-            for parcel in going:
-                self._settle(token, parcel, recipient, Verdict("unspent", reason=reason))
+            self._settle_each(token, recipient, [(parcel, Verdict("unspent", reason=reason)) for parcel in going])
             return [parcel for parcel in parcels if parcel not in going]
+        verdicts = []
         for parcel in going:
             parcel.tried += 1
             _tell(parcel, recipient, verdict)
-            counted = {**counts, **self._counts(parcel, verdict)}
-            self._settle(token, parcel, recipient, replace(verdict, counts=counted))
+            verdicts.append((parcel, replace(verdict, counts={**counts, **self._counts(parcel, verdict)})))
             counts = {}
+        self._settle_each(token, recipient, verdicts)
         return list(parcels)
 
-    def _may_go(self, token: str, parcel: Parcel, recipient: Recipient) -> bool:
-        """Mark one mail as being tried."""
-        upcoming = (parcel.work.event_id, recipient.address)
-        _, answer = self._store.settle(token, upcoming=upcoming, patient=True)
-        return _goes(parcel, answer)
-
-    def _settle(self, token: str, parcel: Parcel, recipient: Recipient, verdict: Verdict) -> None:
-        settled = (parcel.work.event_id, recipient.address, verdict)
-        _report(parcel, self._store.settle(token, settled=settled)[0])
+    def _settle_each(self, token: str, recipient: Recipient, verdicts: Sequence[tuple[Parcel, Verdict]]) -> None:
+        """In one step over the network, lest who dies meanwhile leave a part of a digest to be repeated."""
+        settled = [(parcel.work.event_id, recipient.address, verdict) for parcel, verdict in verdicts]
+        for (parcel, _), state in zip(verdicts, self._store.settle_each(token, settled), strict=True):
+            _report(parcel, state)
 
     def _send_singly(
         self, token: str, mails: Sequence[tuple[Parcel, Recipient]], session: Session, *, until: float

@@ -20,6 +20,8 @@ from approval_mail.errors import InvalidRoutes
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two looks of the parent's at the file of routes.
+_ROUTES_EVERY = 5.0
 #: Tenths of a second.
 _LAST_RESULT_TENTHS = 20
 
@@ -117,6 +119,16 @@ def hand_back_before_a_reload(**_: object) -> None:
         restart(number, frame)
 
     signal.signal(signal.SIGHUP, handle)
+
+
+@signals.worker_ready.connect
+def follow_the_routes(sender: Any, **_: object) -> None:
+    """Have the pool's parent know the routes as they change: a child that is started anew begins with its version."""
+    file = services.routes_file()
+    if file:
+        count = len(file.current())
+        logger.info("Routes of %s in force: %d rule%s", services.settings().routes, count, "" if count == 1 else "s")
+        sender.timer.call_repeatedly(_ROUTES_EVERY, file.current)
 
 
 @signals.worker_ready.connect

@@ -96,7 +96,7 @@ class Gate:
             scope[CALLER] = caller = self._callers.caller(scope, headers)
             _require_role(caller)
             return _again(await _read_json(headers, body), receive)
-        if path == METRICS:
+        if path.rstrip() == METRICS:  # As routes match: before a line's end, too.
             scope[CALLER] = self._callers.caller(scope, headers, bearer=True)
         if scope["method"] == "POST" and path.startswith(_DECIDE):
             # One that is too long is handed on: a page says so.

@@ -157,12 +157,16 @@ class ApprovalStore:
             start += CHUNK
 
     def stats(self) -> Stats:
+        seconds, microseconds = self._client.time()
+        now = seconds * 1000 + microseconds // 1000
         with self._client.pipeline(transaction=False) as pipeline:
             for status in Status:
                 pipeline.zcard(f"{self._prefix}approvals:{status.value}")
             pipeline.zcard(f"{self._prefix}untold")
-            *counts, untold = pipeline.execute()
-        return Stats(**{status.value: count for status, count in zip(Status, counts, strict=True)}, untold=untold)
+            pipeline.zcount(f"{self._prefix}unheard", "-inf", now)  # No worker has come to these yet.
+            *counts, untold, unheard = pipeline.execute()
+        by_status = {status.value: count for status, count in zip(Status, counts, strict=True)}
+        return Stats(**by_status, untold=untold + unheard)
 
     def listen(self) -> Ended:
         """Hear from now on of every request that ends."""

@@ -75,7 +75,11 @@ def _ask(look: Callable[[], str]) -> tuple[bool, str, str]:
     except _Trouble as trouble:
         return False, str(trouble), trouble.next_step
     except InvalidRoutes as error:
-        return False, "; ".join(error.problems), "mend the file; meanwhile workers go on with the last good version"
+        return (
+            False,
+            "; ".join(error.problems),
+            "mend the file; workers go on with the last good version, but one that is restarted does not start",
+        )
     except InvalidSettings as error:
         return False, "; ".join(error.problems), "mend these in the environment or in .env"
     except SpoolUnavailable as error:

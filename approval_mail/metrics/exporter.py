@@ -6,15 +6,16 @@ says nothing.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import socket
 import sys
+import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from typing import Any
-from urllib.parse import urlsplit
 
 from approval_mail.metrics.rows import CONTENT_TYPE
 from approval_mail.metrics.scrapes import Scrapes
@@ -23,8 +24,10 @@ from approval_mail.store import StoreError
 logger = logging.getLogger(__name__)
 
 PATH = "/metrics"
-#: Seconds. A scraper sends its request at once; what says nothing holds a thread.
-_REQUEST_TIMEOUT = 10.0
+#: Seconds that one connection may take, however it spends them; a look takes two.
+_CONNECTION_TIMEOUT = 15.0
+#: Connections at a time; a further one is closed at once.
+_CONNECTIONS = 32
 _SENTENCE = "text/plain; charset=utf-8"
 
 
@@ -40,6 +43,7 @@ class Exporter(ThreadingTCPServer):
         """Listens from now on; port 0: a free one. Raises OSError."""
         self.address_family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self.scrapes = scrapes
+        self._room = threading.BoundedSemaphore(_CONNECTIONS)
         super().__init__(address, _Handler)  # type: ignore[arg-type] # an IPv6 address has four parts
 
     @property
@@ -48,20 +52,42 @@ class Exporter(ThreadingTCPServer):
         host, port = self.socket.getsockname()[:2]
         return f"http://[{host}]:{port}{PATH}" if ":" in host else f"http://{host}:{port}{PATH}"
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin a thread for a connection, if there is room for one more."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, and end it when its time is over."""
+        ending = threading.Timer(_CONNECTION_TIMEOUT, _end, (request,))
+        ending.daemon = True
+        ending.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            ending.cancel()
+            self._room.release()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing when a scraper went away before its answer came."""
+        """Say nothing when a scraper went away before its answer came, or was sent away."""
         raised = sys.exc_info()
         if not isinstance(raised[1], ConnectionError):
             logger.error("A scrape failed", exc_info=raised)
 
 
+def _end(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # It may be gone.
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: Exporter
-    timeout = _REQUEST_TIMEOUT
 
     def do_GET(self) -> None:
         """Answer one scrape."""
-        if urlsplit(self.path).path != PATH:
+        if self.path.partition("?")[0] != PATH:
             self._answer(
                 HTTPStatus.NOT_FOUND, _SENTENCE, f"there is no such page; the metrics are at {PATH}\n".encode()
             )

@@ -217,7 +217,8 @@ ROWS: tuple[Gauge | Gauges | Counter | Histogram, ...] = (
     ),
     Counter(
         "approval_mail_events_finished_total",
-        "Events whose last mail was sent, dead or suppressed; one that an operator reopened finishes once more.",
+        "Events whose last mail was sent, dead or suppressed; one that is reopened, discarded or accepted after all "
+        "finishes once more.",
         "finished",
         ("type", "outcome"),
         tuple(product(_TYPES, _OUTCOMES)),
@@ -236,7 +237,8 @@ ROWS: tuple[Gauge | Gauges | Counter | Histogram, ...] = (
     Counter(
         "approval_mail_attempts_total",
         "Tries of a mail by result and SMTP step: sent, dead, failed (may pass), unknown (may have been accepted), "
-        "unspent (the mail server became unusable first).",
+        "unspent (the mail server became unusable first). "
+        "Of a worker that dies, its last try is missing.",
         "attempts",
         ("result", "phase"),
         _ATTEMPTS,

@@ -18,8 +18,8 @@ from approval_mail.routing.routes import Routes
 
 logger = logging.getLogger(__name__)
 
-#: Bytes. Thousands of rules.
-MAX_SIZE = 1024 * 1024
+#: Bytes. Hundreds of rules, and a parser's time is bounded by it.
+MAX_SIZE = 128 * 1024
 #: Seconds without a change after which a file is taken to be whole: some editors and copies write in steps.
 _RESTS_AFTER = 1.0
 #: Readings of a file that changes meanwhile.
@@ -120,7 +120,13 @@ class RoutesFile:
         except UnicodeDecodeError as error:
             line = raw.count(b"\n", 0, error.start) + 1
             raise self._invalid("is not UTF-8; save it as UTF-8 text", line=line) from error
-        return Routes.parse(text, str(self._path))
+        try:
+            return Routes.parse(text, str(self._path))
+        except InvalidRoutes:
+            raise
+        except Exception as error:  # Whatever a parser trips over, mail goes on by the last good version.
+            name = type(error).__name__
+            raise self._invalid(f"cannot be read ({name}: {error}); take out what is unusual in it") from error
 
     def _whole(self) -> tuple[bytes, _Stamp] | None:
         """Bytes and stamp by a reading in which the file did not change; None if it does. Raises InvalidRoutes."""

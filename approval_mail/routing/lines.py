@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 
 #: What must not be taken for keys and headers: comments, and texts over several lines (TOML 1.0, String). Texts in one
 #: line are found as well, lest a ``#`` in one begin a comment.
 _OPAQUE = re.compile(
     r'"""(?:\\.|[^\\])*?"""|' + r"'''.*?'''|" + r'"(?:\\.|[^"\\\n])*"|' + r"'[^'\n]*'|" + r"#[^\n]*", re.DOTALL
 )
+
+#: Characters of a line that are looked at.
+_LOOKED_AT = 1_000
 
 
 class Lines:
@@ -19,10 +23,18 @@ class Lines:
     """
 
     def __init__(self, text: str, array: str) -> None:
-        self._lines = _OPAQUE.sub(_blank, text).split("\n")
+        """Looks at ``text`` once something is asked: most files are faultless."""
+        self._text = text
         self._array = array
-        header = re.compile(rf"""\s*\[\[\s*{_name(array)}\s*\]\]""")
-        self._tables = [index for index, line in enumerate(self._lines) if header.match(line)]
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        return [line[:_LOOKED_AT] for line in _OPAQUE.sub(_blank, self._text).split("\n")]
+
+    @cached_property
+    def _tables(self) -> list[int]:
+        header = re.compile(rf"""\s*\[\[\s*{_name(self._array)}\s*\]\]""")
+        return [index for index, line in enumerate(self._lines) if header.match(line)]
 
     def of_file(self, key: str) -> int:
         """The line of a key, or of a table, of the file itself."""

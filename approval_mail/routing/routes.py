@@ -82,7 +82,15 @@ class Routes:
             chosen = _worded(unruled, matching)
         else:
             chosen = _chosen(event, matching, default, warnings) or unruled
-        barred = _barred(event, matching, warnings)
+        unknown: list[str] = []
+        barred = _barred(event, matching, unknown)
+        if unknown and event.kind.moot_when_decided:
+            # Somebody who must not decide could be among those who are told.
+            reason = (
+                f"{unknown[0]}, so whom to leave out is not known; mend that, then: approval-mail dead retry EVENT_ID"
+            )
+            return Routing(chosen[:MAX_RECIPIENTS], "dead", reason, PHASE, tuple(warnings))
+        warnings += unknown
         told = tuple(choice for choice in chosen if choice.recipient.address.lower() not in barred)
         if not told:
             return Routing(chosen[:MAX_RECIPIENTS], "dead", _nobody_left(chosen, barred), PHASE, tuple(warnings))

@@ -50,7 +50,7 @@ def read(text: str, source: str) -> list[Rule]:
         raise InvalidRoutes((f"{source} has a number that is too long, or nests too deep; take it out",)) from error
     problems: list[str] = []
     for key in document:
-        if key != _RULE:
+        if key != _RULE and len(problems) <= _MAX_PROBLEMS:
             mend = "did you mean [[rule]]?" if _close(key.lower(), (_RULE, "routes")) else "a file has [[rule]] alone"
             problems.append(f"{source}, line {lines.of_file(key)}: {shown(key)} is no key of this file; {mend}")
     tables = document.get(_RULE, [])
@@ -60,13 +60,14 @@ def read(text: str, source: str) -> list[Rule]:
         tables = []
     readers = [_RuleReader(table, number, len(tables), lines, source) for number, table in enumerate(tables)]
     rules = [reader.read() for reader in readers]
-    first: dict[str, int] = {}
+    first: dict[str, _RuleReader] = {}
     for reader, rule in zip(readers, rules, strict=True):
-        if rule.name and first.setdefault(rule.name, reader.line("name")) != reader.line("name"):
-            reader.refuse("name", f"the name is that of line {first[rule.name]} as well; choose another")
+        if rule.name and first.setdefault(rule.name, reader) is not reader:
+            line = first[rule.name].line("name")
+            reader.refuse("name", f"the name is that of line {line} as well; choose another")
     problems += [problem for reader in readers for problem in reader.problems]
     if len(problems) > _MAX_PROBLEMS:
-        problems[_MAX_PROBLEMS:] = [f"{source}: {len(problems) - _MAX_PROBLEMS:,} more problems; mend these first"]
+        problems[_MAX_PROBLEMS:] = [f"{source} has more problems than these; mend these first"]
     if problems:
         raise InvalidRoutes(tuple(problems))
     return rules
@@ -87,6 +88,8 @@ class _RuleReader:
         return self._lines.of_table(self._number, key, part, tables=self._tables)
 
     def refuse(self, key: str, fault: str, part: str = "") -> None:
+        if len(self.problems) > _MAX_PROBLEMS:
+            return  # That there are more is told.
         name = self._table.get("name")
         who = f"rule '{name}'" if _is_name(name) else f"rule number {self._number + 1}"
         self.problems.append(f"{self._source}, line {self.line(key, part)}: {who}: {fault}")
@@ -116,7 +119,10 @@ class _RuleReader:
     def _check_together(self, rule: Rule) -> None:
         given = [key for key in _ACTIONS if key in self._table]
         if rule.off and given:
-            self.refuse("off", f"off = true leaves nothing to {', '.join(given)}; keep the one or the others")
+            self.refuse(
+                "off",
+                f"off = true sends no mail, so {', '.join(given)} would have no effect; keep the one or the other",
+            )
         if not self._table.get("off") and not set(given) - {"go_on"}:
             self.refuse("", "it does nothing; give it to, leave_out, language, timezone or off = true")
         worded = [key for key in ("language", "timezone") if key in self._table]
@@ -208,7 +214,7 @@ class _RuleReader:
             except ValueError as error:
                 self.refuse("extra", f"extra {shown(field)} {error}", field)
                 return None
-        if isinstance(value, (int, float)) and math.isfinite(value):  # A boolean is an int.
+        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):  # A boolean is an int.
             return value
         kind = shown(value) if isinstance(value, float) else _kind(value)
         self.refuse("extra", f"extra {shown(field)} is {kind}; use texts, numbers, true or false", field)

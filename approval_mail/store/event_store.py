@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -195,9 +195,9 @@ class EventStore:
                 if not taken:
                     raise
                 break  # What is taken goes out; whoever comes next meets the trouble and tells it.
-            for event_id, record, email_to, addressed, *mails in rows:
+            for event_id, record, email_to, addressed, failed, *mails in rows:
                 open_mails = tuple(Recipient(*mail) for mail in mails) if addressed else None
-                taken.append(Taken(event_id, record, tuple(split_addresses(email_to)), open_mails))
+                taken.append(Taken(event_id, record, tuple(split_addresses(email_to)), open_mails, bool(failed)))
             most -= now
             if len(rows) < now:
                 break
@@ -219,6 +219,7 @@ class EventStore:
                     event.phase,
                     event.reason,
                     [(one.address, one.language, one.timezone) for one in event.recipients],
+                    event.before,
                 )
                 for event in events[start : start + _CHUNK_OF_CLAIMS]
             ]
@@ -257,19 +258,37 @@ class EventStore:
         *,
         settled: tuple[str, str, Verdict] | None = None,
         upcoming: tuple[str, str] | None = None,
-        patient: bool = False,
     ) -> tuple[str, str]:
         """Settle one mail and mark the next as being tried.
 
-        ``settled`` is event id, address and verdict; ``upcoming`` event id and address; a ``patient`` caller is never
-        told to yield. Answers
+        ``settled`` is event id, address and verdict; ``upcoming`` event id and address. Answers
         the settled event's final state, empty while a mail of it is open, and for the upcoming mail
         ``go``, ``done`` (no longer open), ``moot: ...`` (suppressed for this reason), ``buried`` (too many
         unknown outcomes), ``lost``, ``yield`` (an urgent event waits for a free worker: give back the rest) or empty.
         """
+        state, answer = self._run("settle", *self._settling(token, settled, upcoming))
+        return state, answer
+
+    def settle_each(self, token: str, settled: Iterable[tuple[str, str, Verdict]]) -> list[str]:
+        """Settle several mails in one round trip; answers each event's final state as `settle` does."""
+        return [state for state, _ in self._run.each("settle", [self._settling(token, one, None) for one in settled])]
+
+    def mark_each(self, token: str, upcoming: Iterable[tuple[str, str]]) -> list[str]:
+        """Mark several mails as being tried, in one round trip; answers of each what `settle` does, but ``yield``."""
+        calls = [self._settling(token, None, mail, patient=True) for mail in upcoming]
+        return [answer for _, answer in self._run.each("settle", calls)]
+
+    def _settling(
+        self,
+        token: str,
+        settled: tuple[str, str, Verdict] | None,
+        upcoming: tuple[str, str] | None,
+        *,
+        patient: bool = False,
+    ) -> list[str | int]:
+        """What settle.lua reads; a ``patient`` caller is never told to yield."""
         event_id, recipient, verdict = settled or ("", "", Verdict(""))
-        state, answer = self._run(
-            "settle",
+        return [
             token,
             self._lifetime,
             MAX_OPEN_TRIES,
@@ -284,8 +303,7 @@ class EventStore:
             _MOOT_TYPES,
             call_name(),
             *(part for counted in verdict.counts.items() for part in counted),
-        )
-        return state, answer
+        ]
 
     def renew(self, token: str, event_ids: Sequence[str], *, seconds: float = timing.LEASE) -> int:
         """Extend a lease; answers how many of the events the token still holds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -18,6 +19,7 @@ class Scripts:
 
     def __init__(self, client: redis.Redis, prefix: str, package: str) -> None:
         """``prefix`` is what the store's keys begin with; all are on its cluster slot."""
+        self._client = client
         self._prefix = prefix
         folders = [resources.files(name) / "scripts" for name in dict.fromkeys((__package__, package))]
         prelude = "\n".join((folder / _PRELUDE).read_text("utf-8") for folder in folders)
@@ -29,4 +31,15 @@ class Scripts:
 
     def __call__(self, script: str, *args: str | int) -> Any:
         """Run a script: ARGV[1] is the prefix, ``args`` follow."""
-        return self._scripts[script](keys=[f"{self._prefix}pending"], args=[self._prefix, *args])
+        return self._scripts[script](keys=self._keys, args=[self._prefix, *args])
+
+    def each(self, script: str, calls: Iterable[Sequence[str | int]]) -> list[Any]:
+        """Run a script once for each of ``calls``, in one round trip; the server takes all of them or none."""
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for args in calls:
+            self._scripts[script](keys=self._keys, args=[self._prefix, *args], client=pipeline)
+        return list(pipeline.execute())
+
+    @property
+    def _keys(self) -> list[str]:
+        return [f"{self._prefix}pending"]

@@ -57,6 +57,8 @@ class Taken:
     email_to: tuple[str, ...]
     #: Who receives its open mails; None: that was never said.
     recipients: tuple[Recipient, ...] | None
+    #: A whole round of it failed: its mails go one by one.
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Addressed:
     state: str = "open"
     phase: str = ""
     reason: str = ""
+    #: Who receives it was settled before it was taken.
+    before: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -566,13 +566,45 @@ def test_a_client_that_says_nothing_keeps_nobody_waiting(export: Callable[..., E
 
 
 def test_a_client_that_says_nothing_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting._Handler, "timeout", 0.1)
+    monkeypatch.setattr(exporting, "_CONNECTION_TIMEOUT", 0.5)
     with exporting.Exporter(Scrapes(lambda: b"metrics"), "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         with socket.create_connection(server.server_address[:2], timeout=30) as silent:
             assert silent.recv(1) == b""
+        with socket.create_connection(server.server_address[:2], timeout=0.1) as dripping:
+            wait_for(lambda: is_cut(dripping), seconds=20)
         assert get(server.url) == (200, "metrics")
         server.shutdown()
+
+
+def is_cut(dripping: socket.socket) -> bool:
+    try:
+        dripping.sendall(b"G")
+        return dripping.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_only_so_many_connections_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_CONNECTIONS", 2)
+    with exporting.Exporter(Scrapes(lambda: b"metrics"), "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        held = [socket.create_connection(server.server_address[:2], timeout=30) for _ in range(2)]
+        with socket.create_connection(server.server_address[:2], timeout=30) as third:
+            assert third.recv(1) == b""
+        for one in held:
+            one.close()
+        wait_for(lambda: get_or_nothing(server.url) == (200, "metrics"), seconds=20)
+        server.shutdown()
+
+
+def get_or_nothing(url: str) -> tuple[int, str] | None:
+    try:
+        return get(url)
+    except OSError:
+        return None
 
 
 def test_a_port_in_use_is_one_sentence(export: Callable[..., Exporter], run: Run) -> None:

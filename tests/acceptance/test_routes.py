@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from approval_mail.routing import Routes, RoutesFile
@@ -188,6 +189,25 @@ def test_a_worker_sends_by_the_rules_and_takes_edits_while_it_runs(
     wait_for(lambda: len(smtp.mails) == 4)
     assert smtp.mails[3].recipient == "second@example.com"
     assert worker.output().count("are not taken") == 1
+
+
+def test_a_process_that_takes_the_place_of_another_has_the_last_good_version(
+    start: Start, emit: Emit, smtp: SMTPServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "routes.toml"
+    rewrite(path, "[[rule]]\nname = 'all'\nto = 'first@example.com'\n")
+    worker = start("worker", NOTIFICATION_ROUTES=str(path)).ready()
+    worker.wait_for_line(f"Routes of {path} in force: 1 rule")
+    rewrite(path, "[[rule]]\nname = 'all'\nto = 'second@example.com'\n")
+    worker.wait_for_line(f"Routes of {path} taken: 1 rule")
+    time.sleep(6)  # The parent of the processes looks every five seconds.
+    rewrite(path, "[[rule]]\nname = 'all'\nto = 'nobody'\n")
+    worker.wait_for_line(f"Routes of {path} are not taken")
+    for child in psutil.Process(worker.process.pid).children():
+        child.kill()
+    emit([("approval_requested", "one")])
+    wait_for(lambda: len(smtp.mails) == 1, seconds=90)
+    assert smtp.mails[0].recipient == "second@example.com"
 
 
 def counts(run: Run) -> dict[str, int]:

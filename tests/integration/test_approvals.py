@@ -421,6 +421,7 @@ def test_nobody_was_told(
     for approval in (heard, unheard, late):
         turn_back(client, approval, 51)
 
+    assert (desk.stats().untold, store.count().untold) == (2, 2), "without a worker to find them, too"
     assert {one.request_id for one in sweep(desk)} == {unheard.request_id, late.request_id}
     assert sweep(desk) == ()
 

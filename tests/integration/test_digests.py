@@ -128,6 +128,32 @@ def test_a_digest_that_may_pass_is_tried_again_as_a_digest(make: Make, smtp: SMT
     ]
 
 
+@pytest.mark.parametrize(
+    ("step", "reply"), [("mail", "552 5.3.4 too large"), ("data", "554 5.7.1 no"), ("dot", "554 no")]
+)
+def test_a_digest_that_is_refused_as_a_whole_goes_one_by_one(
+    step: str, reply: str, make: Make, smtp: SMTPServer
+) -> None:
+    rig = make(digest_threshold=2)
+    smtp.on(step, reply, times=1)
+    tell(rig, 5)
+    assert rig.send()["sent"] == 5
+    assert len(smtp.mails) == 5
+
+
+def test_what_a_whole_round_failed_is_spread_over_claims_again(
+    make: Make, smtp: SMTPServer, client: redis.Redis
+) -> None:
+    rig = make(digest_threshold=2)
+    smtp.on("dot", "451 later")
+    tell(rig, 30)
+    [claim] = rig.gather()
+    rig.delivery.send(claim, attempt=timing.QUICK_RETRIES)
+    for event_id in claim.event_ids:
+        client.zadd("approval_mail:{store}:pending", {event_id: 1})
+    assert [len(claim.event_ids) for claim in rig.gather()] == [10, 10, 10]
+
+
 def test_a_refused_recipient_is_dead_for_every_event(make: Make, smtp: SMTPServer) -> None:
     rig = make(digest_threshold=2)
     smtp.on("rcpt", "550 5.1.1 no such user")
@@ -178,34 +204,25 @@ def test_what_killed_its_worker_in_a_digest_spares_its_neighbours(
     assert len(smtp.mails) == 3
 
 
-def test_a_worker_that_dies_while_a_digest_is_put_on_record_repeats_what_was_not(
+def test_a_worker_that_dies_before_a_digest_is_put_on_record_repeats_each_of_its_events(
     make: Make, smtp: SMTPServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
         """Nothing of the product catches it."""
 
-    settle = EventStore.settle
-    recorded = []
-
-    def die_at_the_second(self: EventStore, token: str, **more: Any) -> tuple[str, str]:
-        if more.get("settled"):
-            if recorded:
-                raise Killed
-            recorded.append(more["settled"][0])
-        return settle(self, token, **more)
+    def die(*_: object) -> list[str]:
+        raise Killed
 
     rig = make(digest_threshold=2)
     tell(rig, 3)
-    monkeypatch.setattr(EventStore, "settle", die_at_the_second)
+    monkeypatch.setattr(EventStore, "settle_each", die)
     with pytest.raises(Killed):
         rig.send()
     monkeypatch.undo()
-    assert lapse(client, rig.store) == 2
-    assert rig.send()["sent"] == 2
-    assert len(smtp.mails) == 3, "the digest, and the two that are not on record"
+    assert lapse(client, rig.store) == 3
+    assert rig.send()["sent"] == 3
+    assert len(smtp.mails) == 4, "the digest, and each of its events"
     assert states(rig.store) == {"sent": 3}
-    again = [mail for mail in smtp.mails[1:] if recorded[0].partition(":")[0] in body(mail)]
-    assert again == []
 
 
 def test_what_round_one_did_not_deliver_goes_by_itself(make: Make, smtp: SMTPServer, client: redis.Redis) -> None:

@@ -14,6 +14,7 @@ from approval_mail.addresses import Recipient
 from approval_mail.events import ApprovalEvent
 from approval_mail.store import (
     MAX_OPEN_TRIES,
+    Addressed,
     Claim,
     EventStore,
     StoreError,
@@ -765,3 +766,30 @@ def test_a_record_that_was_damaged_can_still_be_buried(store: EventStore, client
     assert work.record == "garbage"
     assert store.bury(held.token, work.event_id, phase="record", reason="not an event") == 1
     assert states(store) == {"dead": 1}
+
+
+def test_a_mail_that_is_reopened_while_its_event_is_taken_is_not_forgotten(
+    store: EventStore, client: redis.Redis
+) -> None:
+    record(store, event())
+    send(store, claim(store, ("a@example.com", "b@example.com")), REFUSED, BUSY)
+    lapse(client, store)
+    [taken] = store.take(10, token="t")
+    assert taken.recipients == (Recipient("b@example.com"),)
+    assert store.revive("r1:approval_requested") == 1
+    rows = [Addressed(taken.event_id, "t:1", taken.recipients, before=True)]
+    assert store.address("t", rows) == {taken.event_id}
+    held = Claim("t:1", (taken.event_id,))
+    assert send(store, held, SENT) == [""]
+    assert states(store) == {"pending": 1}
+    again = claim(store, ("a@example.com", "b@example.com"))
+    [work] = store.begin(again.token, again.event_ids, attempt=0)[0]
+    assert work.recipients == (Recipient("a@example.com"),)
+
+
+def test_addressing_told_twice_answers_the_same(store: EventStore) -> None:
+    record(store, event())
+    [taken] = store.take(10, token="t")
+    rows = [Addressed(taken.event_id, "t:1", (Recipient("a@example.com"),))]
+    assert store.address("t", rows) == store.address("t", rows) == {taken.event_id}
+    assert [change.state for change in store.history.trace("r1")] == ["pending", "claimed"]

@@ -119,7 +119,7 @@ def test_the_same_fault_written_again_is_news(place: Place, caplog: pytest.LogCa
         (b"\xef\xbb\xbf[[rule]]\n", "line 1: begins with a byte order mark; save it"),
         (b"[[rule]]\nname = '\xb1\xe8'\n", "line 2: is not UTF-8; save it"),
         ("[[rule]]\n".encode("utf-16"), "line 1: is not UTF-8; save it"),
-        (b"#" * (MAX_SIZE + 1), "is larger than 1,048,576 bytes; name"),
+        (b"#" * (MAX_SIZE + 1), "is larger than 131,072 bytes; name"),
     ],
 )
 def test_what_is_no_text_is_refused_at_a_start_and_kept_out_later(
@@ -319,3 +319,9 @@ def test_what_could_not_be_told_is_told_at_the_next_look(place: Place, caplog: p
     out_of_reach.pop()
     assert who(process.current()) == "old"
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize("huge", ["9" * 400, "-" + "9" * 4000])
+def test_a_long_number_is_a_number(place: Place, huge: str) -> None:
+    place.write(f"[[rule]]\nname = 'a'\nto = 'a@example.com'\nextra = {{ budget = {huge} }}\n")
+    assert len(place.file().load()) == 1

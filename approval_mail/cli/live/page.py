@@ -21,7 +21,7 @@ from approval_mail.overview import Around
 from approval_mail.store import Failure
 
 #: Columns and lines from which on everything has a frame of its own, two beside each other.
-_ROOMY = (100, 30)
+_ROOMY = (102, 30)
 #: Lines that a headline may take.
 _HEADLINE = 4
 #: Columns of the labels on the left.
@@ -285,7 +285,7 @@ def _workers(around: Around | None) -> tuple[str, str]:
     if around is None:
         return "being asked", "dim"
     if around.fault:
-        return f"CANNOT BE ASKED: {around.fault}", "bold red"
+        return f"CANNOT BE ASKED: {plain(around.fault)}", "bold red"
     return (f"{around.workers:,}", "") if around.workers else ("NONE", "bold red")
 
 
@@ -293,7 +293,7 @@ def _spool(around: Around | None) -> tuple[str, str]:
     if around is None:
         return "being looked at", "dim"
     waiting = f"{plural(around.spooled, 'event')} of this host (approval-mail spool replay)" if around.spooled else ""
-    said = "; ".join(filter(None, (waiting, around.spool_fault)))
+    said = plain("; ".join(filter(None, (waiting, around.spool_fault))))
     return (said, "yellow") if said else ("empty", "")
 
 

@@ -154,8 +154,15 @@ class Trend:
             seen=min(self._seen(), _MINUTE),
             accepted=self._grown("accepted", _MINUTE),
             failed=self._grown("failed", _MINUTE),
-            died=self._grown("died", SPAN),
+            died=max(self._grown("died", SPAN), self._died_lately()),
         )
+
+    def _died_lately(self) -> int:
+        """Of the failures on record, those that are so young, also from before the first look."""
+        look = self._look
+        if look is None:
+            return 0
+        return sum(one.result == "dead" and (look.at - one.at).total_seconds() < SPAN for one in look.failures)
 
     def _seen(self) -> float:
         return self._points[-1].clock - self._points[0].clock if self._points else 0.0

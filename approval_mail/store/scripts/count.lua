@@ -11,7 +11,8 @@ return {
   redis.call('ZCOUNT', PENDING, '(' .. string.format('%d', now), '+inf'),
   redis.call('ZCARD', CLAIMED),
   kept('sent'), kept('dead'), kept('suppressed'),
-  redis.call('ZCARD', prefix .. 'untold'),
+  -- Those that a worker has told of, and those that none has come to yet.
+  redis.call('ZCARD', prefix .. 'untold') + redis.call('ZCOUNT', prefix .. 'unheard', '-inf', now),
   oldest and tonumber(oldest) <= now and now - tonumber(oldest) or -1,
   beat and now - beat or -1,
   tonumber(channel[1]) or -1, channel[2] or '', channel[3] or '',

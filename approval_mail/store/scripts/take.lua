@@ -1,15 +1,15 @@
 -- Take due events under a lease, oldest first; who receives them and in which claims they go is settled by address.lua.
 -- Keys: pending, urgent and claimed zsets, event:<id> hashes, trace:<id> lists.
 -- ARGV: 2 lease, 3 most events, 4 token, 5 '1' for urgent ones alone
--- Answers one row per event: {id, record, its own recipients or '', '1' if it is addressed, {recipient, language, zone},
--- ...} with the open mails of one that is
+-- Answers one row per event: {id, record, its own recipients or '', '1' if it is addressed, '1' if a round of it failed,
+-- {recipient, language, zone}, ...} with the open mails of one that is addressed
 local refusal = write_despite_full_memory()
 if refusal then return refusal end
 local from = ARGV[5] == '1' and URGENT or PENDING
 local rows = {}
 for i, id in ipairs(redis.call('ZRANGEBYSCORE', from, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]))) do
-  local record, to, resolved = unpack(redis.call('HMGET', event_key(id), 'record', 'to', 'resolved'))
-  local row = {id, record or '', to or '', resolved == '1' and '1' or ''}
+  local record, to, resolved, rounds = unpack(redis.call('HMGET', event_key(id), 'record', 'to', 'resolved', 'rounds'))
+  local row = {id, record or '', to or '', resolved == '1' and '1' or '', (tonumber(rounds) or 0) > 0 and '1' or ''}
   if resolved == '1' then
     for recipient, mail in pairs(mails_of(id)) do
       if mail.s == 'open' then row[#row + 1] = {recipient, mail.l or '', mail.z or ''} end
