@@ -331,7 +331,7 @@ def test_a_spool_that_cannot_be_listed_does_not_fail_an_accepted_event(
 
 
 @pytest.mark.parametrize("slow", ["redis_url", "celery_broker_url", "both"])
-@pytest.mark.parametrize("delay", [0.05, 0.19])
+@pytest.mark.parametrize("delay", [0.05, 0.15])
 def test_steps_that_are_each_slow_are_bounded_together(
     configure: Configure, redis_server: RedisServer, slow: str, delay: float
 ) -> None:
