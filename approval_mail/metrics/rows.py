@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import product
 
@@ -55,7 +55,9 @@ class Seen:
 def see() -> Seen:
     """Takes a second, as `overview.look` does, and raises what that raises."""
     found = overview.look()
-    return Seen(found, services.operator_store().counters(), datetime.now(timezone.utc))
+    store = services.operator_store()
+    # Both anew, now that the workers have answered: what is where and what was counted are then of one moment.
+    return Seen(replace(found, counts=store.count()), store.counters(), datetime.now(timezone.utc))
 
 
 @dataclass(frozen=True, slots=True)
