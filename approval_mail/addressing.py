@@ -44,7 +44,7 @@ class Addressing:
         for events, urgent in self._groups(loads, routed):
             own = f"{token}:{len(claims) + 1}"
             claims.append(Claim(own, tuple(events), urgent))
-        rows = [_of_claim(routed[event_id], claim.token) for claim in claims for event_id in claim.event_ids]
+        rows = [replace(routed[event_id], token=claim.token) for claim in claims for event_id in claim.event_ids]
         left = store.address(token, rows)
         for row in rows:
             if row.state == "suppressed":
@@ -90,10 +90,6 @@ class Addressing:
             for event in open_ones
             if any(mails[recipient] > self._digest_threshold for recipient in event.recipients)
         }
-
-
-def _of_claim(event: Addressed, token: str) -> Addressed:
-    return replace(event, token=token)
 
 
 def _with_something(claim: Claim, left: set[str], records: dict[str, str]) -> Claim:

@@ -11,7 +11,7 @@ import redis
 from approval_mail.approvals.rows import CHUNK, Answer, Due, Ending, Kept, Pace
 from approval_mail.approvals.values import Stats, Status
 from approval_mail.events import ApprovalEvent
-from approval_mail.store.arguments import RECORD_ARGS, record_args, wake_up
+from approval_mail.store.arguments import RECORD_ARGS, record_args, time_of, wake_up
 from approval_mail.store.lua import Scripts
 
 logger = logging.getLogger(__name__)
@@ -157,8 +157,7 @@ class ApprovalStore:
             start += CHUNK
 
     def stats(self) -> Stats:
-        seconds, microseconds = self._client.time()
-        now = seconds * 1000 + microseconds // 1000
+        now = time_of(self._client)
         with self._client.pipeline(transaction=False) as pipeline:
             for status in Status:
                 pipeline.zcard(f"{self._prefix}approvals:{status.value}")

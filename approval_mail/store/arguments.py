@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 from approval_mail.events import ApprovalEvent
 from approval_mail.store.values import WakeUp
@@ -45,6 +46,12 @@ def record_args(
 def call_name() -> str:
     """A name for one call of a script, by which it is known when the client sends it once more."""
     return secrets.token_hex(4)
+
+
+def time_of(client: Any) -> int:
+    """Milliseconds of the store's own clock, as scripts count time."""
+    seconds, microseconds = client.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 def milliseconds(seconds: float) -> int:

@@ -19,6 +19,7 @@ from approval_mail.store.arguments import (
     milliseconds,
     record_args,
     seconds_or_none,
+    time_of,
     wake_up,
 )
 from approval_mail.store.counters import parts
@@ -399,8 +400,7 @@ class EventStore:
 
     def pending_by_age(self, bounds: Sequence[float]) -> list[int]:
         """Count the events that are due by the seconds since they became so: up to each bound, then above the last."""
-        seconds, microseconds = self._client.time()
-        now = seconds * 1000 + microseconds // 1000
+        now = time_of(self._client)
         edges = [f"{now}", *(f"{now - milliseconds(bound)}" for bound in bounds), "-inf"]
         pipeline = self._client.pipeline(transaction=True)
         for newer, older in itertools.pairwise(edges):
