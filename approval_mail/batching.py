@@ -33,14 +33,25 @@ def plan(*, due: int, claimed: int, lately: int, batch_size: int, urgent: bool =
     its lease would run out in Celery's queue. The rest stays pending; who finishes asks for more.
     ``urgent`` ones find half as much room again, which a backlog leaves free.
     """
-    most = max(ALWAYS_CLAIMED * batch_size, min(_AHEAD * lately, MAX_CLAIMED))
-    room = most + (most // 2 if urgent else 0) - claimed
-    if room < min(due, most // 2) or not due:
-        # Refilled by halves: a handful of events each time would cost a chord each time.
+    room = _most(lately, batch_size, urgent=urgent) - claimed
+    if claimed > room_from(due=due, lately=lately, batch_size=batch_size, urgent=urgent) or not due:
         return Plan(tasks=0, events_per_task=batch_size)
     batches = count(min(due, room), batch_size)
     per_task = max(1, min(batches // _TASKS_WANTED, _MAX_BATCHES_PER_TASK))
     return Plan(tasks=count(batches, per_task), events_per_task=per_task * batch_size)
+
+
+def room_from(*, due: int, lately: int, batch_size: int, urgent: bool = False) -> int:
+    """How many events may be claimed at the most for a gather to claim any of ``due`` others; the rest as in `plan`.
+
+    It is refilled by halves: a handful of events each time would cost a chord each time.
+    """
+    return _most(lately, batch_size, urgent=urgent) - min(due, _most(lately, batch_size) // 2)
+
+
+def _most(lately: int, batch_size: int, *, urgent: bool = False) -> int:
+    most = max(ALWAYS_CLAIMED * batch_size, min(_AHEAD * lately, MAX_CLAIMED))
+    return most + (most // 2 if urgent else 0)
 
 
 def count(items: int, size: int) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Sequence
 
 from approval_mail.addressing import Addressing, Load
-from approval_mail.batching import plan
-from approval_mail.store import Claim, EventStore, StoreError
+from approval_mail.batching import plan, room_from
+from approval_mail.store import Claim, EventStore, StoreError, Survey
 
 logger = logging.getLogger(__name__)
 
@@ -53,4 +54,16 @@ def gather(
                 if not loads:
                     raise
                 logger.warning("Redis takes no more claims (%s): those it took go out", error)
+    _leave_a_note(store, survey, loads, batch_size)
     return addressing.claims(store, token, loads) if any(load.taken for load in loads) else []
+
+
+def _leave_a_note(store: EventStore, survey: Survey, loads: Sequence[Load], batch_size: int) -> None:
+    """Of what stays pending for want of room, say when there is room: each gather before that would be in vain."""
+    taken = sum(len(load.taken) for load in loads)
+    if survey.due > taken:
+        urgent = survey.urgent - sum(len(load.taken) for load in loads if load.urgent)
+        store.note_room(
+            room_from(due=survey.due - taken, lately=survey.lately, batch_size=batch_size),
+            urgent_from=room_from(due=max(1, urgent), lately=survey.lately, batch_size=batch_size, urgent=True),
+        )

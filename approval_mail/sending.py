@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+from approval_mail import timing
 from approval_mail.addresses import Recipient
 from approval_mail.errors import ChannelTrouble, LeaseLost, TemplateFailed
 from approval_mail.events import ApprovalEvent
@@ -132,11 +133,15 @@ class Sender:
         """Send mail after mail: one store call settles the last and marks the next."""
         settled: tuple[str, str, Verdict] | None = None
         spent: Parcel | None = None
+        patient_until = self._clock() + timing.URGENT_PATIENCE
         for parcel, recipient in mails:
-            if self._clock() >= until:
+            now = self._clock()
+            if now >= until:
                 break
             mail = (parcel.work.event_id, recipient.address)
-            state, answer = self._store.settle(token, settled=settled, upcoming=mail)
+            # Whatever waits, something is sent: claims that each gave way at once would send nothing between them.
+            patient = now < patient_until
+            state, answer = self._store.settle(token, settled=settled, upcoming=mail, patient=patient)
             _report(spent, state)
             settled, spent = None, parcel
             if answer == "yield":

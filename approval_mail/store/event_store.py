@@ -28,7 +28,7 @@ from approval_mail.store.lua import Scripts
 from approval_mail.store.values import Addressed, Counts, Recorded, Survey, Taken, Verdict, WakeUp, Work
 
 #: Seconds. No urgent event waits longer.
-_FOR_EVER = 10**9
+_FOR_EVER = 10**10
 #: Tries of one mail whose outcome stays unknown (a dead worker, a lost reply after the final dot)
 #: before it is buried rather than risk another duplicate.
 MAX_OPEN_TRIES = 3
@@ -181,6 +181,14 @@ class EventStore:
             )
         )
 
+    def note_room(self, any_from: int, *, urgent_from: int) -> None:
+        """Say down to how many claimed events a gather finds room for others, and for urgent ones.
+
+        Until then no wake-up is asked for because of them; the next gather takes the note away, at the latest a lease
+        does.
+        """
+        self._run("room", any_from, urgent_from, milliseconds(timing.LEASE))
+
     def take(self, most: int, *, token: str, urgent: bool = False) -> list[Taken]:
         """Take due events under a lease, the urgent ones alone or all, up to ``most`` of them, oldest first.
 
@@ -259,15 +267,17 @@ class EventStore:
         *,
         settled: tuple[str, str, Verdict] | None = None,
         upcoming: tuple[str, str] | None = None,
+        patient: bool = False,
     ) -> tuple[str, str]:
         """Settle one mail and mark the next as being tried.
 
         ``settled`` is event id, address and verdict; ``upcoming`` event id and address. Answers
         the settled event's final state, empty while a mail of it is open, and for the upcoming mail
         ``go``, ``done`` (no longer open), ``moot: ...`` (suppressed for this reason), ``buried`` (too many
-        unknown outcomes), ``lost``, ``yield`` (an urgent event waits for a free worker: give back the rest) or empty.
+        unknown outcomes), ``lost``, ``yield`` (an urgent event waits for a free worker: give back the rest; never
+        if ``patient``) or empty.
         """
-        state, answer = self._run("settle", *self._settling(token, settled, upcoming))
+        state, answer = self._run("settle", *self._settling(token, settled, upcoming, patient=patient))
         return state, answer
 
     def settle_each(self, token: str, settled: Iterable[tuple[str, str, Verdict]]) -> list[str]:

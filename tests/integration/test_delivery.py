@@ -259,11 +259,40 @@ def test_an_urgent_event_overtakes_a_backlog_on_a_slow_server(rig: Rig, smtp: SM
     slow, _ = rig.gather()
     record(rig.store, event("r1"))
     client.zadd("approval_mail:{store}:urgent", {"r1:approval_requested": 1})
-    assert rig.delivery.send(slow, attempt=0)["sent"] == 0, "it gives its worker back"
+    rig.clock.pace = 0.1
+    assert 0 < rig.delivery.send(slow, attempt=0)["sent"] < 10, "it gives its worker back once it has sent for a while"
+    rig.clock.pace = 0
     first, *rest = rig.gather()
     assert (first.event_ids, first.urgent) == (("r1:approval_requested",), True)
     assert rig.delivery.send(first, attempt=0)["sent"] == 1
-    assert sum(rig.delivery.send(claim, attempt=0)["sent"] for claim in rest) == 10
+    for claim in rest:
+        rig.delivery.send(claim, attempt=0)
+    assert len({mail.message_id for mail in smtp.mails}) == len(smtp.mails) == 11
+
+
+def test_under_a_backlog_no_gather_is_asked_for_until_there_is_room(rig: Rig, smtp: SMTPServer) -> None:
+    def asked() -> float | None:
+        wake_up = rig.store.wake(batch_size=10, batch_timeout=5)
+        return wake_up.seconds if wake_up else None
+
+    for n in range(300):
+        record(rig.store, event(f"o{n}", "approval_approved"))
+    first, second, *rest = rig.gather()
+    assert asked() == 5, "beat and the end of claims see to it sooner"
+    record(rig.store, event("o300", "approval_approved"))
+    assert asked() is None
+    wake_up = record(rig.store, event("r1")).wake_up
+    assert wake_up, "for an urgent event there is room"
+    assert wake_up.seconds == 0
+    [urgent] = rig.gather()
+    assert urgent.event_ids == ("r1:approval_requested",)
+    for claim in (first, second, *rest[:2]):
+        rig.delivery.send(claim, attempt=0)
+    rig.delivery.send(urgent, attempt=0)
+    assert asked() == 5
+    rig.delivery.send(rest[2], attempt=0)
+    assert asked() == 0
+    assert sum(len(claim.event_ids) for claim in rig.gather()) >= 50
 
 
 def test_not_even_urgent_events_are_all_claimed_at_once_and_what_is_left_follows(rig: Rig, smtp: SMTPServer) -> None:

@@ -403,6 +403,7 @@ def test_a_full_store_takes_nothing_on_and_leads_all_that_it_has_to_an_end(
     assert store.rescue(by_beat=True).due == 6
     sent, refused, later, given, buried, begun = claims(store, groups=6, size=1, recipients=["op@example.com"])
     assert store.watch()
+    store.note_room(0, urgent_from=0)
     assert send(store, sent, SENT) == ["sent"]
     assert send(store, refused, REFUSED) == ["dead"]
     assert send(store, later, BUSY) == [""]

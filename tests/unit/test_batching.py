@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from approval_mail.batching import MAX_CLAIMED, Plan, count, plan
+from approval_mail.batching import MAX_CLAIMED, Plan, count, plan, room_from
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,12 @@ def test_a_plan_covers_what_is_due_up_to_the_bound(due: int, size: int) -> None:
 
 def test_batches_are_counted() -> None:
     assert [count(n, 10) for n in (1, 10, 11)] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+@pytest.mark.parametrize("due", [1, 49, 300, 5000])
+@pytest.mark.parametrize("lately", [0, 200, 9000])
+def test_a_plan_finds_room_from_where_it_is_said_on(due: int, lately: int, urgent: bool) -> None:
+    most = room_from(due=due, lately=lately, batch_size=10, urgent=urgent)
+    assert plan(due=due, claimed=most, lately=lately, batch_size=10, urgent=urgent).tasks > 0
+    assert plan(due=due, claimed=most + 1, lately=lately, batch_size=10, urgent=urgent).tasks == 0

@@ -198,6 +198,16 @@ local function ask_wake(wait, lifetime)
   return {wait, due}
 end
 
+-- Whether a gather could claim anything, and urgent events: the last one left a note if it had to leave events pending
+-- for want of room. Whoever makes room asks again.
+local function has_room()
+  local note = redis.call('GET', prefix .. 'room')
+  if not note then return true, true end
+  local from, urgent_from = string.match(note, '^(%d+) (%d+)$')
+  local claimed = redis.call('ZCARD', CLAIMED)
+  return claimed <= (tonumber(from) or 0), claimed <= (tonumber(urgent_from) or 0)
+end
+
 -- Record an event once. ARGV from `first`: id, record, type, request id, nonce of this call, expires or '',
 -- recipients or '', how long it waited in the spool or '', then '1' or '' for urgent, recurs and decidable, then batch
 -- size, batch timeout, urgent timeout, wake-up's lifetime.
@@ -227,7 +237,7 @@ local function record_event(first)
   if urgent == '1' then redis.call('ZADD', URGENT, now, id) end
   count_up('recorded\t' .. type)
 
-  if redis.call('ZCOUNT', PENDING, '-inf', now) >= tonumber(batch_size) then
+  if redis.call('ZCOUNT', PENDING, '-inf', now) >= tonumber(batch_size) and has_room() then
     return recorded(ask_wake(0, tonumber(lifetime)))
   end
   if urgent ~= '1' then return recorded(ask_wake(tonumber(batch_timeout), tonumber(lifetime))) end

@@ -1,14 +1,16 @@
--- Ask for a wake-up for the work that remains. Keys: wake string, pending, urgent and claimed zsets.
+-- Ask for a wake-up for the work that remains. Keys: wake and room strings, pending, urgent and claimed zsets.
 -- ARGV: 2 shortest wait, 3 longest wait, 4 batch size, 5 batch timeout, 6 how long an urgent event may wait,
 --       7 wake-up's lifetime
--- An urgent event that has waited and a full batch go at once, a part of a batch after the batch timeout; else the
+-- An urgent event that has waited and a full batch go at once if there is room, a part of a batch after the batch timeout; else the
 -- next due time or end of a lease counts.
 -- Answers {milliseconds until the wake-up or -1, its due time}
 local refusal = write_despite_full_memory()
 if refusal then return refusal end
 local wait
 local due = redis.call('ZCOUNT', PENDING, '-inf', now)
-if due >= tonumber(ARGV[4]) or redis.call('ZCOUNT', URGENT, '-inf', now - tonumber(ARGV[6])) > 0 then
+local urgent = redis.call('ZCOUNT', URGENT, '-inf', now - tonumber(ARGV[6]))
+local any, for_urgent = has_room()
+if any and due >= tonumber(ARGV[4]) or for_urgent and urgent > 0 then
   wait = 0
 elseif due > 0 then
   wait = tonumber(ARGV[5])
