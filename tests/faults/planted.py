@@ -59,7 +59,7 @@ PLANTS = (
                 "        spent: Parcel | None = None\n",
                 "        spent: Parcel | None = None\n        late = []\n",
             ),
-            Edit(_SENDING, "settled=settled, upcoming=mail)", "upcoming=mail)"),
+            Edit(_SENDING, "settled=settled, upcoming=mail, ", "upcoming=mail, "),
             Edit(
                 _SENDING,
                 "            settled, spent = None, parcel\n",
