@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from approval_mail import hooks, services
+from tests.rig.stopwatch import Stopwatch
 
 
 def main(spec: dict[str, Any]) -> None:
@@ -28,11 +29,10 @@ def main(spec: dict[str, Any]) -> None:
             type_name = spec["types"][n % len(spec["types"])]
             request_id = f"{spec['prefix']}{n}"
             fields = {"request_id": request_id, "user_id": "kim", "tool_name": "git_commit", **spec["fields"]}
-            started = time.perf_counter()
-            receipt = hooks.emit(type_name, fields)
-            took = time.perf_counter() - started
+            with Stopwatch() as watch:
+                receipt = hooks.emit(type_name, fields)
             with lock:
-                file.write(f"{request_id}:{type_name} {receipt} {took * 1000:.1f}\n")
+                file.write(f"{request_id}:{type_name} {receipt} {watch.seconds * 1000:.1f}\n")
                 file.flush()
                 os.fsync(file.fileno())
 
