@@ -108,7 +108,7 @@ class Sender:
             self._settle_each(token, recipient, [(parcel, _unspent(error)) for parcel in going])
             raise
         if verdict.state == "dead" and verdict.phase in _ABOUT_CONTENT and len(going) > 1:
-            reason = f"in a digest: {verdict.phase}: {verdict.reason}"
+            reason = f"{verdict.phase}: {verdict.reason}"
             logger.warning("A digest of %d events was refused, they go one by one: %s", len(going), reason)
             self._settle_each(token, recipient, [(parcel, Verdict("unspent", reason=reason)) for parcel in going])
             return [parcel for parcel in parcels if parcel not in going]
@@ -187,6 +187,7 @@ class Sender:
         except TemplateFailed as error:
             return Verdict("dead", phase="render", reason=str(error)), {}
         verdict, counts = self._hand_over(recipient, raw, session)
+        verdict = replace(verdict, reason=f"{verdict.reason} (in a digest of {len(parcels)})")
         return verdict, {**counts, **({counters.field("digests"): 1} if verdict.state == "sent" else {})}
 
     def _hand_over(self, recipient: Recipient, raw: bytes, session: Session) -> tuple[Verdict, dict[str, int]]:

@@ -60,6 +60,7 @@ def test_more_than_the_threshold_for_one_recipient_is_one_mail_that_settles_them
     for n in range(2):
         changes = [change for change in rig.store.history.trace(f"req{n}") if change.recipient == OP]
         assert [(change.state, change.code, change.attempt) for change in changes] == [("sent", 250, 1)]
+        assert changes[0].reason.endswith(" (in a digest of 4)")
 
 
 def test_as_many_as_the_threshold_and_fewer_go_one_by_one(make: Make, smtp: SMTPServer) -> None:
@@ -172,7 +173,7 @@ def test_events_of_a_refused_digest_go_one_by_one_so_that_the_one_at_fault_is_al
     with caplog.at_level(logging.WARNING):
         assert rig.send() == {"sent": 4, "deferred": 0, "dead": 0, "suppressed": 0}
     assert len(smtp.mails) == 4
-    assert "A digest of 4 events was refused, they go one by one: in a digest: dot: 554" in caplog.text
+    assert "A digest of 4 events was refused, they go one by one: dot: 554" in caplog.text
     changes = [change for change in rig.store.history.trace("req1") if change.recipient == OP]
     assert [change.attempt for change in changes] == [1], "the digest spent no attempt"
 
