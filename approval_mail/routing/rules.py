@@ -20,15 +20,20 @@ NAMED_FIELDS = ("user_id", "tool_name", "request_id", "responder_id")
 #: The other fields of every event: none of them gives an address, and they are never among the further ones.
 OTHER_FIELDS = frozenset(("type", "event_id", "requested_at", "expires_at", "occurred_at", "reason", "email_to"))
 
+#: Of a glob, what one character is chosen from.
+_CHOICE = re.compile(r"\[(?:!.|[^!])[^\]]*\]", re.DOTALL)
+
 _PLACEHOLDER = re.compile(r"\{([\w-]+)\}")
 #: What a field may put into an address: nothing that means more than itself in one.
 _SAFE = re.compile(r"[A-Za-z0-9._+-]+")
 
 
 def glob(pattern: str) -> re.Pattern[str]:
-    """A glob as of `fnmatch.fnmatchcase`, compiled; raises ValueError."""
+    """A glob as of `fnmatch.fnmatchcase`, compiled; raises ValueError, also for a bracket that is not closed."""
     if len(pattern) > MAX_TEXT:
         raise ValueError(f"is longer than any field; use at most {MAX_TEXT:,} characters")
+    if "[" in _CHOICE.sub("", pattern):
+        raise ValueError("has a [ without its ]; add it, or write [[] for the bracket itself")
     try:
         return re.compile(fnmatch.translate(pattern))
     except re.error as error:

@@ -105,7 +105,10 @@ def test_but_one_that_goes_on_names_nobody_itself() -> None:
         ('tool_name = "payout"', {}, False),
         ('tool_name = "PAYOUT_*"', {}, False),
         ('tool_name = "[!p]*"', {}, False),
-        ('tool_name = "["', {"tool_name": "["}, True),
+        ('tool_name = "[[]"', {"tool_name": "["}, True),
+        ('tool_name = "[]]x"', {"tool_name": "]x"}, True),
+        ('tool_name = "[!]]x"', {"tool_name": "]x"}, False),
+        ('tool_name = "x]"', {"tool_name": "x]"}, True),
         ('user_id = "k?m"', {}, True),
         ('user_id = "bot-*"', {}, False),
         ('user_id = "kim"\ntool_name = "x"', {}, False),
@@ -323,6 +326,9 @@ GOOD = 'name = "a"\nto = "a@example.com"\n'
         (f"[[rule]]\n{GOOD}tool_name = 3", 4, "tool_name is a whole number; use a text, in quotes, or a list of texts"),
         (f"[[rule]]\n{GOOD}user_id = ['x', true]", 4, "user_id has true or false; use texts alone"),
         (f"[[rule]]\n{GOOD}user_id = '{'*' * 4001}'", 4, "is longer than any field"),
+        (f"[[rule]]\n{GOOD}tool_name = ['x', 'git_[ab']", 4, "'git_[ab' has a [ without its ]; add it, or write [[]"),
+        (f"[[rule]]\n{GOOD}user_id = '[!'", 4, "has a [ without its ]"),
+        (f"[[rule]]\n{GOOD}extra.f = '[]'", 4, "has a [ without its ]"),
         ("[[rule]]\nname = 'a'\nto = []", 3, "to is an empty list"),
         (
             "[[rule]]\nname = 'a'\nto = [\n'a@example.com',\n# 'nobody'\n'nobody',\n]",
@@ -477,8 +483,8 @@ entries = st.sampled_from(
         "{tool_name}.{f}@example.com",
     ]
 )
-globs = st.sampled_from(["*", "k*", "[", "[!", "[z-a]", "?", "**", "[]]", "\\", "a@*"]) | st.text(
-    st.characters(exclude_categories=("Cs", "Cc")), max_size=10
+globs = st.sampled_from(["*", "k*", "[[]", "[!a]", "[z-a]", "?", "**", "[]]", "\\", "a@*"]) | st.text(
+    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="["), max_size=10
 )
 
 
