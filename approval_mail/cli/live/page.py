@@ -237,7 +237,7 @@ class Page:
             ]
         for name, between in (("dead", " in "), ("suppressed", " ")):
             if why := _reasons(look, name, between):
-                rows.append((name, why, "yellow" if name == "dead" else ""))
+                rows.append((name, f"ever: {why}", "yellow" if name == "dead" else ""))
         return _Block("Events", [_row(*row) for row in rows], 5)
 
     def _failures(self, look: Look, width: int) -> _Block:
