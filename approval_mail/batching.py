@@ -34,7 +34,7 @@ def plan(*, due: int, claimed: int, lately: int, batch_size: int, urgent: bool =
     ``urgent`` ones find half as much room again, which a backlog leaves free.
     """
     room = _most(lately, batch_size, urgent=urgent) - claimed
-    if claimed > room_from(due=due, lately=lately, batch_size=batch_size, urgent=urgent) or not due:
+    if due <= 0 or claimed > room_from(due=due, lately=lately, batch_size=batch_size, urgent=urgent):
         return Plan(tasks=0, events_per_task=batch_size)
     batches = count(min(due, room), batch_size)
     per_task = max(1, min(batches // _TASKS_WANTED, _MAX_BATCHES_PER_TASK))

@@ -54,16 +54,22 @@ def gather(
                 if not loads:
                     raise
                 logger.warning("Redis takes no more claims (%s): those it took go out", error)
-    _leave_a_note(store, survey, loads, batch_size)
-    return addressing.claims(store, token, loads) if any(load.taken for load in loads) else []
+    claims = addressing.claims(store, token, loads) if any(load.taken for load in loads) else []
+    _note_room(store, survey, loads, batch_size)
+    return claims
 
 
-def _leave_a_note(store: EventStore, survey: Survey, loads: Sequence[Load], batch_size: int) -> None:
-    """Of what stays pending for want of room, say when there is room: each gather before that would be in vain."""
-    taken = sum(len(load.taken) for load in loads)
-    if survey.due > taken:
-        urgent = survey.urgent - sum(len(load.taken) for load in loads if load.urgent)
-        store.note_room(
-            room_from(due=survey.due - taken, lately=survey.lately, batch_size=batch_size),
-            urgent_from=room_from(due=max(1, urgent), lately=survey.lately, batch_size=batch_size, urgent=True),
-        )
+def _note_room(store: EventStore, survey: Survey, loads: Sequence[Load], batch_size: int) -> None:
+    """Of what stays pending for want of room, say when there is room: gathers before that would be in vain."""
+    left = survey.due - sum(len(load.taken) for load in loads)
+    urgent = survey.urgent - sum(len(load.taken) for load in loads if load.urgent)
+    try:
+        if left > 0:
+            store.note_room(
+                room_from(due=left, lately=survey.lately, batch_size=batch_size),
+                urgent_from=room_from(due=max(1, urgent), lately=survey.lately, batch_size=batch_size, urgent=True),
+            )
+        elif survey.noted:
+            store.note_room(None)
+    except StoreError as error:
+        logger.warning("Redis takes no note of what waits for room (%s): what was claimed goes out", error)

@@ -69,13 +69,19 @@ class Sender:
         """
         mails = [(parcel, recipient) for parcel in parcels for recipient in parcel.work.recipients]
         in_digests: set[tuple[str, Recipient]] = set()
+        # Whatever waits, something is sent: claims that each gave way at once would send nothing between them.
+        patient_until = self._clock() + timing.URGENT_PATIENCE
         for recipient, members in self._digests(mails):
-            if self._clock() >= until:
+            now = self._clock()
+            if now >= until:
                 break
+            urgent = any(parcel.event.kind.urgent for parcel in members)
+            if not urgent and now >= patient_until and self._store.urgent_waits():
+                return
             done = self._send_digest(token, recipient, members, session)
             in_digests.update((parcel.work.event_id, recipient) for parcel in done)
         rest = [mail for mail in mails if (mail[0].work.event_id, mail[1]) not in in_digests]
-        self._send_singly(token, rest, session, until=until)
+        self._send_singly(token, rest, session, until=until, patient_until=patient_until)
 
     def _digests(self, mails: Sequence[tuple[Parcel, Recipient]]) -> Iterator[tuple[Recipient, list[Parcel]]]:
         """Recipients of more events than the threshold, with those events, at most MAX_DIGEST to a mail.
@@ -108,9 +114,10 @@ class Sender:
             self._settle_each(token, recipient, [(parcel, _unspent(error)) for parcel in going])
             raise
         if verdict.state == "dead" and verdict.phase in _ABOUT_CONTENT and len(going) > 1:
-            reason = f"{verdict.phase}: {verdict.reason}"
-            logger.warning("A digest of %d events was refused, they go one by one: %s", len(going), reason)
-            self._settle_each(token, recipient, [(parcel, Verdict("unspent", reason=reason)) for parcel in going])
+            logger.warning("Refused in %s, its events go one by one: %s", verdict.phase, verdict.reason)
+            first, *others = going
+            unspent = [(first, Verdict("unspent", counts=counts)), *((parcel, Verdict("unspent")) for parcel in others)]
+            self._settle_each(token, recipient, unspent)
             return [parcel for parcel in parcels if parcel not in going]
         verdicts = []
         for parcel in going:
@@ -128,18 +135,22 @@ class Sender:
             _report(parcel, state)
 
     def _send_singly(
-        self, token: str, mails: Sequence[tuple[Parcel, Recipient]], session: Session, *, until: float
+        self,
+        token: str,
+        mails: Sequence[tuple[Parcel, Recipient]],
+        session: Session,
+        *,
+        until: float,
+        patient_until: float,
     ) -> None:
         """Send mail after mail: one store call settles the last and marks the next."""
         settled: tuple[str, str, Verdict] | None = None
         spent: Parcel | None = None
-        patient_until = self._clock() + timing.URGENT_PATIENCE
         for parcel, recipient in mails:
             now = self._clock()
             if now >= until:
                 break
             mail = (parcel.work.event_id, recipient.address)
-            # Whatever waits, something is sent: claims that each gave way at once would send nothing between them.
             patient = now < patient_until
             state, answer = self._store.settle(token, settled=settled, upcoming=mail, patient=patient)
             _report(spent, state)

@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 _LONGEST_SLEEP = 60.0
 #: Message priorities of kombu's Redis transport, where a lower one is taken first; 0 is what any task has.
 _FIRST, _LATER = 0, 6
-#: Seconds. A gather that could claim nothing is not repeated sooner.
-_SHORTEST_SLEEP = 1.0
 
 
 class DescribedTask(Task):  # type: ignore[misc]  # Celery has no types
@@ -63,7 +61,7 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
         services.store(), services.addressing(), batch_size=settings.batch_size, by_beat=by_beat, due=due
     )
     if not claims:
-        _wake_for_what_remains(shortest=_SHORTEST_SLEEP)
+        _wake_for_what_remains(shortest=timing.ROOM_EVERY)
         return
     batches = sum(batching.count(len(claim.event_ids), settings.batch_size) for claim in claims)
     header = [
@@ -72,15 +70,16 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
         )
         for claim in claims
     ]
+    if services.store().watch():
+        wake_gather(WakeUp(timing.LEASE + 1))
     try:
         chord(header)(conclude.s(started, batches))
     except Exception:  # Each broker's library raises its own.
         # No message may have left, and their leases would run for long. One that did leave finds nothing to do.
         for claim in claims:
             services.store().release(claim.token, claim.event_ids, unbegun=True)
+        _wake_for_what_remains(shortest=timing.ROOM_EVERY)
         raise
-    if services.store().watch():
-        wake_gather(WakeUp(timing.LEASE + 1))
 
 
 @app.task(
@@ -103,6 +102,9 @@ def send_batch(self: Task, token: str, event_ids: list[str]) -> dict[str, int]:
     except SoftTimeLimitExceeded:
         logger.error("Claim %s took longer than %d s; its lease brings back the rest", token, timing.SOFT_TIME_LIMIT)
         outcome = services.store().tally(token)
+    except TryAgain:
+        _wake_for_what_remains()  # There is room for what this try has sent.
+        raise
     _wake_for_what_remains()
     return outcome
 
@@ -126,8 +128,15 @@ def _replay_spool() -> None:
 
 def _wake_for_what_remains(*, shortest: float = 0) -> None:
     settings = services.settings()
-    wake_up = services.store().wake(
-        batch_size=settings.batch_size, batch_timeout=settings.batch_timeout, shortest=shortest, longest=_LONGEST_SLEEP
-    )
+    try:
+        wake_up = services.store().wake(
+            batch_size=settings.batch_size,
+            batch_timeout=settings.batch_timeout,
+            shortest=shortest,
+            longest=_LONGEST_SLEEP,
+        )
+    except StoreError as error:  # What the task did stands; a try that is to be repeated is repeated.
+        logger.warning("No gather could be asked for (%s): beat's next one sees to what remains", error)
+        return
     if wake_up:
         wake_gather(wake_up)

@@ -124,6 +124,7 @@ def serve(exporter: Exporter) -> None:
         signal.signal(number, lambda *_: sys.exit(0))
     logger.info("Serving metrics on %s", exporter.url)
     # What is there by now stays for good. Python looks for what a look leaves behind, as connections do, once that is a
-    # quarter of all objects that it would look at: without these, soon.
+    # quarter of all objects that its last search looked at: without these, soon.
     gc.freeze()
+    gc.collect()
     exporter.serve_forever()

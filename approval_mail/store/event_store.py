@@ -27,8 +27,6 @@ from approval_mail.store.history import History, moment
 from approval_mail.store.lua import Scripts
 from approval_mail.store.values import Addressed, Counts, Recorded, Survey, Taken, Verdict, WakeUp, Work
 
-#: Seconds. No urgent event waits longer.
-_FOR_EVER = 10**10
 #: Tries of one mail whose outcome stays unknown (a dead worker, a lost reply after the final dot)
 #: before it is buried rather than risk another duplicate.
 MAX_OPEN_TRIES = 3
@@ -59,7 +57,7 @@ class EventStore:
 
     =========================  ======  ==================================================================
     P event:<event_id>         hash    record, type, request, nonce, recorded, replayed, since, expires, to, urgent,
-                                       recurs, decidable, late, rounds, resolved, token, begun, and
+                                       recurs, decidable, late, rounds, resolved, token, begun, due, and
                                        ``mail:<recipient>`` per mail; expires ``history`` after the event is finished
     P recurring:<request_id>   set     event_id of the request's events that recur; expires with the last finished
     P trace:<event_id>         list    what became of it since it was recorded, the last 1,000; expires with it
@@ -76,6 +74,8 @@ class EventStore:
                                        the claim that probes); only while held
     P tally:<token>            hash    mails by what became of them in one claim; 15 min
     P wake                     string  due time of the outstanding wake-up; its wait and 5 s
+    P room                     string  down to how many claimed events a gather finds room for any and for urgent ones;
+                                       where some wait for it; timing.ROOM_EVERY
     P watch                    string  a wake-up for the end of a lease is on its way; one lease
     P window                   string  NOTIFICATION_URGENT_TIMEOUT after an urgent wake-up
     P beat                     string  time of the last gather that beat called; no expiry
@@ -145,7 +145,7 @@ class EventStore:
     def wake(self, *, batch_size: int, batch_timeout: float, shortest: float = 0, longest: float = 60) -> WakeUp | None:
         """Ask for a wake-up for the work that remains; None if none is needed or one is outstanding.
 
-        A full batch is due at once, a part of one after ``batch_timeout`` seconds.
+        A full batch is due at once if there is room for it, a part of one after ``batch_timeout`` seconds.
         """
         return wake_up(
             *self._run(
@@ -168,26 +168,30 @@ class EventStore:
 
         ``due`` is that of the wake-up which started the gather.
         """
-        return Survey(
-            *self._run(
-                "rescue",
-                flag(by_beat),
-                _CHUNK,
-                self._lifetime,
-                milliseconds(timing.LEASE),
-                milliseconds(timing.LATELY),
-                due,
-                self._max_age,
-            )
+        rescued, waiting, urgent, claimed, lately, channel, noted = self._run(
+            "rescue",
+            flag(by_beat),
+            _CHUNK,
+            self._lifetime,
+            milliseconds(timing.LEASE),
+            milliseconds(timing.LATELY),
+            due,
+            self._max_age,
         )
+        return Survey(rescued, waiting, urgent, claimed, lately, channel, noted=bool(noted))
 
-    def note_room(self, any_from: int, *, urgent_from: int) -> None:
-        """Say down to how many claimed events a gather finds room for others, and for urgent ones.
+    def note_room(self, any_from: int | None, *, urgent_from: int | None = None) -> None:
+        """Say down to how many claimed events a gather finds room for others, and for urgent ones; None: nothing waits.
 
-        Until then no wake-up is asked for because of them; the next gather takes the note away, at the latest a lease
-        does.
+        Until then, for timing.ROOM_EVERY at the most, no gather is asked for because of them.
         """
-        self._run("room", any_from, urgent_from, milliseconds(timing.LEASE))
+        rows = ("", "") if any_from is None else (any_from, urgent_from)
+        self._run("room", *rows, milliseconds(timing.ROOM_EVERY))
+
+    def urgent_waits(self) -> bool:
+        """Whether an urgent event has waited long enough for who sends others to give way."""
+        patience = milliseconds(timing.URGENT_PATIENCE)
+        return bool(self._client.zcount(f"{self._prefix}urgent", "-inf", time_of(self._client) - patience))
 
     def take(self, most: int, *, token: str, urgent: bool = False) -> list[Taken]:
         """Take due events under a lease, the urgent ones alone or all, up to ``most`` of them, oldest first.
@@ -310,7 +314,7 @@ class EventStore:
             verdict.phase,
             verdict.reason,
             *(upcoming or ("", "")),
-            milliseconds(_FOR_EVER if patient else timing.URGENT_PATIENCE),
+            "" if patient else milliseconds(timing.URGENT_PATIENCE),
             _MOOT_TYPES,
             call_name(),
             *(part for counted in verdict.counts.items() for part in counted),

@@ -45,6 +45,8 @@ class Survey:
     lately: int
     #: ``open``; ``held``: claim nothing; ``probe``: claim one batch to try the channel with.
     channel: str
+    #: The last gather had to leave events pending for want of room, and said so.
+    noted: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,21 @@ def test_an_outcome_alone_leaves_after_the_batch_timeout_without_beat(start: Sta
     wait_for(lambda: status() == {"sent": 1}, seconds=5)
 
 
+def test_what_is_to_be_tried_again_does_not_hold_up_what_there_is_room_for(
+    start: Start, emit: Emit, smtp: SMTPServer, settings: dict[str, str], redis_server: RedisServer
+) -> None:
+    """Without beat, no gather comes but those that the claims ask for."""
+    settings |= {"NOTIFICATION_BATCH_TIMEOUT": "3600", "NOTIFICATION_BATCH_SIZE": "2"}
+    smtp.on("rcpt", "451 4.7.1 come back later", recipient="busy@example.com")
+    emit([("approval_approved", f"busy{n}") for n in range(30)], email_to="busy@example.com")
+    emit([("approval_approved", f"open{n}") for n in range(30)], email_to="open@example.com")
+    with redis_server.client as client:
+        turns = {f"{who}{n}:approval_approved": n + 1 for n in range(30) for who in ("busy", "open")}
+        client.zadd("approval_mail:{store}:pending", turns)
+    start("worker", "--concurrency=2").ready()
+    wait_for(lambda: len(smtp.to("open@example.com")) == 30, seconds=8)
+
+
 def test_what_came_in_while_no_worker_ran_is_sent_when_one_starts(start: Start, emit: Emit, status: Status) -> None:
     emit([("approval_approved", "early")])
     start("worker").ready()

@@ -277,6 +277,9 @@ def test_a_host_that_only_calls_hooks_needs_less(tmp_path: Path, own_redis: Redi
     url = f"redis://approval_mail_host:{quote(PASSWORD, '')}@127.0.0.1:{own_redis.port}/0"
     settings = {**environment(own_redis, smtp, tmp_path), "REDIS_URL": url}
     with own_redis.client as judge:
+        # As under a backlog: a hook then looks whether there is room for more claims.
+        judge.zadd("approval_mail:{store}:pending", {f"waits{n}": 1 for n in range(20)})
+        judge.set("approval_mail:{store}:room", "0 0")
         judge.config_resetstat()
         told = _python(TELL, tmp_path, settings)
         used = {name.removeprefix("cmdstat_") for name in judge.info("commandstats")}

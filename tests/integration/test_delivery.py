@@ -270,26 +270,30 @@ def test_an_urgent_event_overtakes_a_backlog_on_a_slow_server(rig: Rig, smtp: SM
     assert len({mail.message_id for mail in smtp.mails}) == len(smtp.mails) == 11
 
 
-def test_under_a_backlog_no_gather_is_asked_for_until_there_is_room(rig: Rig, smtp: SMTPServer) -> None:
+def test_under_a_backlog_no_gather_is_asked_for_until_there_is_room(
+    rig: Rig, smtp: SMTPServer, client: redis.Redis
+) -> None:
     def asked() -> float | None:
+        client.delete("approval_mail:{store}:wake")
         wake_up = rig.store.wake(batch_size=10, batch_timeout=5)
         return wake_up.seconds if wake_up else None
 
     for n in range(300):
         record(rig.store, event(f"o{n}", "approval_approved"))
     first, second, *rest = rig.gather()
-    assert asked() == 5, "beat and the end of claims see to it sooner"
-    record(rig.store, event("o300", "approval_approved"))
-    assert asked() is None
+    assert (asked() or 0) > 0.5, "a gather looks for room once a second"
     wake_up = record(rig.store, event("r1")).wake_up
     assert wake_up, "for an urgent event there is room"
     assert wake_up.seconds == 0
+    rig.store.rescue()
+    assert asked() != 0, "while a gather is at it the last one's note holds"
     [urgent] = rig.gather()
     assert urgent.event_ids == ("r1:approval_requested",)
     for claim in (first, second, *rest[:2]):
         rig.delivery.send(claim, attempt=0)
     rig.delivery.send(urgent, attempt=0)
-    assert asked() == 5
+    rig.gather()
+    assert (asked() or 0) > 0.5
     rig.delivery.send(rest[2], attempt=0)
     assert asked() == 0
     assert sum(len(claim.event_ids) for claim in rig.gather()) >= 50

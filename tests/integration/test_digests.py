@@ -173,9 +173,29 @@ def test_events_of_a_refused_digest_go_one_by_one_so_that_the_one_at_fault_is_al
     with caplog.at_level(logging.WARNING):
         assert rig.send() == {"sent": 4, "deferred": 0, "dead": 0, "suppressed": 0}
     assert len(smtp.mails) == 4
-    assert "A digest of 4 events was refused, they go one by one: dot: 554" in caplog.text
+    assert "Refused in dot, its events go one by one: 554" in caplog.text
     changes = [change for change in rig.store.history.trace("req1") if change.recipient == OP]
     assert [change.attempt for change in changes] == [1], "the digest spent no attempt"
+    found = rig.store.counters()
+    assert sum(count for key, count in found.items() if key[0] == "smtp") == 5, "it took its time in SMTP all the same"
+
+
+def test_digests_give_way_to_an_urgent_event_once_they_have_sent_for_a_while(
+    make: Make, smtp: SMTPServer, client: redis.Redis
+) -> None:
+    rig = make(digest_threshold=2)
+    people = [f"person{n}@example.com" for n in range(20)]
+    tell(rig, 3, "approval_approved", email_to=",".join(people))
+    [claim] = rig.gather()
+    record(rig.store, event("r1"))
+    client.zadd("approval_mail:{store}:urgent", {"r1:approval_requested": 1})
+    rig.clock.pace = 0.01
+    rig.delivery.send(claim, attempt=0)
+    rig.clock.pace = 0
+    assert 0 < len(smtp.mails) < 20
+    for claim in rig.gather():
+        rig.delivery.send(claim, attempt=0)
+    assert [len(smtp.to(who)) for who in people] == [1] * 20
 
 
 def test_what_may_have_been_accepted_goes_by_itself_next_time(

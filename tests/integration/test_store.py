@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from approval_mail import timing
 from approval_mail.addresses import Recipient
 from approval_mail.events import ApprovalEvent
 from approval_mail.store import (
@@ -142,6 +143,77 @@ def test_a_wake_up_is_asked_for_what_remains(store: EventStore) -> None:
     found = wake()
     assert found is not None
     assert 25 < found <= 30
+
+
+def test_where_there_is_no_room_a_wake_up_waits_for_some(store: EventStore, client: redis.Redis) -> None:
+    def wake() -> float | None:
+        client.delete("approval_mail:{store}:wake")
+        return seconds(store.wake(batch_size=2, batch_timeout=60))
+
+    for n in range(4):
+        record(store, event(f"o{n}", "approval_approved"))
+    held = claims(store, groups=2, size=1, recipients=["op@example.com"])
+    store.note_room(2, urgent_from=2)
+    assert wake() == 0
+    store.note_room(1, urgent_from=2)
+    found = wake()
+    assert found is not None
+    assert 0.5 < found <= timing.ROOM_EVERY, "a gather looks for room so often"
+    record(store, event("r1"))
+    found = wake()
+    assert found is not None
+    assert found > 0
+    client.zadd("approval_mail:{store}:urgent", {"r1:approval_requested": 1})
+    assert wake() == 0
+    store.note_room(1, urgent_from=1)
+    found = wake()
+    assert found is not None
+    assert found > 0
+    client.zrem("approval_mail:{store}:urgent", "r1:approval_requested")
+    assert send(store, held[0], SENT) == ["sent"]
+    assert wake() == 0, "there is room"
+    store.note_room(0, urgent_from=0)
+    store.note_room(None)
+    assert wake() == 0
+
+
+@pytest.mark.parametrize("damaged", ["", "1", "x y", "-1 -1", None])
+def test_a_damaged_note_of_room_holds_up_nothing(store: EventStore, client: redis.Redis, damaged: str | None) -> None:
+    for n in range(12):
+        record(store, event(f"o{n}", "approval_approved"))
+    claim(store)
+    key = "approval_mail:{store}:room"
+    client.hset(key, "a", "b") if damaged is None else client.set(key, damaged)  # type: ignore[func-returns-value]
+    for n in range(12, 24):
+        found = record(store, event(f"o{n}", "approval_approved"))
+    assert seconds(found.wake_up) == 0 or seconds(store.wake(batch_size=10, batch_timeout=60)) in (0, None)
+    client.delete("approval_mail:{store}:wake")
+    assert seconds(store.wake(batch_size=10, batch_timeout=60)) == 0
+
+
+def test_what_is_given_back_keeps_its_place(store: EventStore, client: redis.Redis) -> None:
+    for n in range(6):
+        record(store, event(f"o{n}", "approval_approved"))
+        client.zadd("approval_mail:{store}:pending", {f"o{n}:approval_approved": n + 1})
+    first, _ = claims(store, groups=2, size=2, recipients=["op@example.com"])
+    store.begin(first.token, first.event_ids, attempt=0)
+    store.release(first.token, first.event_ids)
+    again = claim(store)
+    assert again.event_ids == tuple(f"o{n}:approval_approved" for n in (0, 1, 4, 5))
+    store.defer(again.token, {"o0:approval_approved": 0.001}, reason="451")
+    assert client.hget("approval_mail:{store}:event:o0:approval_approved", "due") is None
+
+
+def test_a_repeated_mark_is_not_told_to_yield(store: EventStore, client: redis.Redis) -> None:
+    """The try was begun by the first copy, whose answer was lost."""
+    record(store, event("o1", "approval_approved"))
+    held = claim(store)
+    store.begin(held.token, held.event_ids, attempt=0)
+    call = store._settling(held.token, None, (held.event_ids[0], "op@example.com"))
+    assert store._run("settle", *call)[1] == "go"
+    record(store, event("r1"))
+    client.zadd("approval_mail:{store}:urgent", {"r1:approval_requested": 1})
+    assert store._run("settle", *call)[1] == "go"
 
 
 def test_claimed_events_are_grouped_in_order_and_nobody_elses(store: EventStore) -> None:
@@ -404,6 +476,7 @@ def test_a_full_store_takes_nothing_on_and_leads_all_that_it_has_to_an_end(
     sent, refused, later, given, buried, begun = claims(store, groups=6, size=1, recipients=["op@example.com"])
     assert store.watch()
     store.note_room(0, urgent_from=0)
+    store.note_room(None)
     assert send(store, sent, SENT) == ["sent"]
     assert send(store, refused, REFUSED) == ["dead"]
     assert send(store, later, BUSY) == [""]

@@ -99,7 +99,7 @@ end
 
 local function put_pending(id, due)
   redis.call('ZREM', CLAIMED, id)
-  redis.call('HDEL', event_key(id), 'token', 'begun')
+  redis.call('HDEL', event_key(id), 'token', 'begun', 'due')
   redis.call('ZADD', PENDING, due, id)
   if redis.call('HGET', event_key(id), 'urgent') == '1' then redis.call('ZADD', URGENT, due, id) end
 end
@@ -145,7 +145,7 @@ local function settle_event(id, history)
   for _, other in ipairs({'sent', 'dead', 'suppressed'}) do
     if other ~= state then redis.call('ZREM', prefix .. other, id) end
   end
-  redis.call('HDEL', key, 'token', 'begun')
+  redis.call('HDEL', key, 'token', 'begun', 'due')
   if redis.call('ZADD', prefix .. state, now, id) == 1 then count_up('finished\t' .. (type or '') .. '\t' .. state) end
   redis.call('PEXPIRE', key, history)
   redis.call('PEXPIRE', trace_key(id), history)
@@ -198,14 +198,15 @@ local function ask_wake(wait, lifetime)
   return {wait, due}
 end
 
--- Whether a gather could claim anything, and urgent events: the last one left a note if it had to leave events pending
--- for want of room. Whoever makes room asks again.
+-- Whether a gather would find room to claim anything, and to claim urgent events: the last one left a note if it had to
+-- leave some pending for want of it, which holds for a second. Whoever makes room asks for another.
 local function has_room()
-  local note = redis.call('GET', prefix .. 'room')
-  if not note then return true, true end
-  local from, urgent_from = string.match(note, '^(%d+) (%d+)$')
-  local claimed = redis.call('ZCARD', CLAIMED)
-  return claimed <= (tonumber(from) or 0), claimed <= (tonumber(urgent_from) or 0)
+  local left = redis.pcall('GET', prefix .. 'room')
+  local from, urgent_from = string.match(type(left) == 'string' and left or '', '^(%d+) (%d+)$')
+  if not from then return true, true end
+  -- Not by ZCARD, which a Redis user for hosts alone need not have.
+  local claimed = redis.call('ZCOUNT', CLAIMED, '-inf', '+inf')
+  return claimed <= tonumber(from), claimed <= tonumber(urgent_from)
 end
 
 -- Record an event once. ARGV from `first`: id, record, type, request id, nonce of this call, expires or '',

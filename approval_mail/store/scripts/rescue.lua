@@ -1,13 +1,13 @@
 -- The first step of every gather: clear the wake-up, bring back what lost its lease, look at the channel.
--- Keys: wake, room and beat strings, claimed, pending and urgent zsets, event:<id> hashes, channel hash, history zsets.
+-- Keys: wake, beat and room strings, claimed, pending and urgent zsets, event:<id> hashes, channel hash, history zsets.
 -- ARGV: 2 '1' if beat called, 3 most events to bring back, 4 history, 5 how long a probe keeps others away,
 --       6 how long ago still counts as lately, 7 due time of the wake-up that started this gather or 0, 8 max age
--- Answers {rescued, due, urgent ones among them, claimed, finished lately, 'open' | 'held' | 'probe'}
+-- Answers {rescued, due, urgent ones among them, claimed, finished lately, 'open' | 'held' | 'probe',
+--          1 if the last gather left a note of room, else 0}
 local refusal = write_despite_full_memory()
 if refusal then return refusal end
 local wake = tonumber(redis.call('GET', prefix .. 'wake'))
 if wake and (wake <= now + SLACK or wake == tonumber(ARGV[7])) then redis.call('DEL', prefix .. 'wake') end
-redis.call('DEL', prefix .. 'room')
 if ARGV[2] == '1' then redis.call('SET', prefix .. 'beat', now) end
 
 local lapsed = redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]))
@@ -32,4 +32,6 @@ if probe then
   end
 end
 local urgent = redis.call('ZCOUNT', URGENT, '-inf', now)
-return {#lapsed, due, urgent, redis.call('ZCARD', CLAIMED), lately, channel}
+return {
+  #lapsed, due, urgent, redis.call('ZCARD', CLAIMED), lately, channel, redis.call('EXISTS', prefix .. 'room'),
+}

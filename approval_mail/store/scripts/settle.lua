@@ -2,7 +2,7 @@
 -- Keys: event:<id> and approval:<request> hashes, trace:<id> lists, and where the event then belongs.
 -- ARGV: 2 token, 3 history, 4 most open tries,
 --       5 id or '', 6 recipient, 7 verdict: sent | dead | failed | unknown | unspent, 8 code, 9 phase, 10 reason,
---       11 next id or '', 12 next recipient, 13 how long an urgent event may wait for a free worker
+--       11 next id or '', 12 next recipient, 13 how long an urgent event may wait for a free worker, '' for ever
 --       14 JSON of {type: true} for the types of which a late mail is pointless, 15 name of this call,
 --       then pairs of a counter and what the verdict adds to it
 -- Answers {final state of the settled event or '', 'go' | 'done' | 'moot: ...' | 'buried' | 'lost' | 'yield' | '' for
@@ -55,7 +55,8 @@ if next_id == '' then return {state, ''} end
 local upcoming, next_holder, urgent, type, next_request, next_decidable =
   load(next_id, next_recipient, 'token', 'urgent', 'type', 'request', 'decidable')
 if next_holder ~= token then return {state, 'lost'} end
-if urgent ~= '1'
+if upcoming and upcoming.s == 'open' and upcoming.k == call then return {state, 'go'} end
+if urgent ~= '1' and ARGV[13] ~= ''
   and redis.call('ZCOUNT', URGENT, '-inf', now - tonumber(ARGV[13])) > 0 then return {state, 'yield'} end
 -- It may have been decided since the try began, while mails before it were sent.
 local moot = next_decidable == '1' and cjson.decode(ARGV[14])[type] and ended(next_request)
@@ -64,7 +65,6 @@ if moot then
   return {state, moot}
 end
 if not upcoming or upcoming.s ~= 'open' then return {state, 'done'} end
-if upcoming.k == call then return {state, 'go'} end
 if upcoming.o >= tonumber(ARGV[4]) then
   upcoming.s = 'dead'
   upcoming.r = string.format('outcome unknown %d times; last: %s', upcoming.o, upcoming.r or 'the worker died')

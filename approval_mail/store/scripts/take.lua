@@ -7,7 +7,9 @@ local refusal = write_despite_full_memory()
 if refusal then return refusal end
 local from = ARGV[5] == '1' and URGENT or PENDING
 local rows = {}
-for i, id in ipairs(redis.call('ZRANGEBYSCORE', from, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]))) do
+local found = redis.call('ZRANGEBYSCORE', from, '-inf', now, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[3]))
+for i = 1, #found, 2 do
+  local id, due = found[i], found[i + 1]
   local record, to, resolved, rounds = unpack(redis.call('HMGET', event_key(id), 'record', 'to', 'resolved', 'rounds'))
   local row = {id, record or '', to or '', resolved == '1' and '1' or '', (tonumber(rounds) or 0) > 0 and '1' or ''}
   if resolved == '1' then
@@ -15,10 +17,10 @@ for i, id in ipairs(redis.call('ZRANGEBYSCORE', from, '-inf', now, 'LIMIT', 0, t
       if mail.s == 'open' then row[#row + 1] = {recipient, mail.l or '', mail.z or ''} end
     end
   end
-  rows[i] = row
+  rows[#rows + 1] = row
   take_pending(id)
   redis.call('ZADD', CLAIMED, now + tonumber(ARGV[2]), id)
-  redis.call('HSET', event_key(id), 'token', ARGV[4], 'begun', 0)
+  redis.call('HSET', event_key(id), 'token', ARGV[4], 'begun', 0, 'due', due)
   note(id, 'claimed')
 end
 return rows
