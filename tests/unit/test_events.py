@@ -206,7 +206,7 @@ LIMITS: dict[str, list[tuple[str, str, str]]] = {
         ("`user_id`, `tool_name`, `responder_id`", f"{MAX_NAME:,}자", "잘림"),
         ("`reason`", f"{MAX_TEXT:,}자", "잘림"),
         ("`email_to`", f"주소 {MAX_RECIPIENTS:,}개, 주소마다 254자, `@` 앞은 64자", "거부"),
-        ("`arguments`와 그 밖의 필드에 든 글 하나", f"{MAX_TEXT:,}자", "잘림"),
+        ("`arguments`와 그 밖의 필드에 든 문자열 하나", f"{MAX_TEXT:,}자", "잘림"),
         ("그 안의 이름과 그 밖의 필드 이름", f"{MAX_NAME:,}자", "잘림"),
         ("그 안의 정수 하나", f"{MAX_INT_BITS:,}비트", "거부"),
         ("목록과 객체의 중첩", f"{MAX_DEPTH:,}단계", "거부"),
