@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,12 +36,15 @@ class Overview:
     enabled: bool
     counts: Counts
     around: Around
+    #: As `EventStore.routes_faults`.
+    routes_faults: Mapping[str, str]
 
 
 def look() -> Overview:
     """Takes a second, which workers have to answer; raises InvalidSettings, or StoreError without Redis."""
     enabled = services.settings().enabled
-    return Overview(enabled, services.operator_store().count(), look_around())
+    store = services.operator_store()
+    return Overview(enabled, store.count(), look_around(), store.routes_faults())
 
 
 def look_around() -> Around:

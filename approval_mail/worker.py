@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Iterable
 from types import FrameType
@@ -125,6 +126,7 @@ def hand_back_before_a_reload(**_: object) -> None:
 def follow_the_routes(sender: Any, **_: object) -> None:
     """Have the pool's parent know the routes as they change: a child that is started anew begins with its version."""
     file = services.routes_file()
+    services.store().forget_routes(socket.gethostname())
     if file:
         count = len(file.current())
         logger.info("Routes of %s in force: %d rule%s", services.settings().routes, count, "" if count == 1 else "s")

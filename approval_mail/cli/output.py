@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,11 @@ def plural(count: int, thing: str) -> str:
 def plain(text: str) -> str:
     """Text in one line that neither commands a terminal nor reorders what is read."""
     return " ".join(clean(text).split())
+
+
+def routes_faults(faults: Mapping[str, str]) -> list[str]:
+    """Host and fault of each file of routes whose last version is not taken; a fault begins with the path."""
+    return [plain(f"{place.partition(':')[0]}: {fault}") for place, fault in faults.items()]
 
 
 def ending(approval: Approval) -> str:

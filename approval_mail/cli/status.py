@@ -16,7 +16,7 @@ import click
 from approval_mail import overview, services
 from approval_mail.cli.live import looks
 from approval_mail.cli.live.trend import Throughput, Trend
-from approval_mail.cli.output import as_json_option, local, plain, row
+from approval_mail.cli.output import as_json_option, local, plain, routes_faults, row
 from approval_mail.demo.ending import ended_by_signals
 
 #: Module that the extra ``watch`` brings.
@@ -66,6 +66,7 @@ def _status(found: overview.Overview) -> dict[str, Any]:
             "reason": counts.held_reason,
         },
         "spool": {"folder": str(found.around.spool_folder), "fault": found.around.spool_fault},
+        "routes_faults": dict(found.routes_faults),
     }
 
 
@@ -91,6 +92,10 @@ def _page(found: dict[str, Any]) -> str:
         ("workers", str(found["workers"])),
         ("channel", _channel(channel["held_since"], channel["reason"])),
         ("spool", spool["fault"] or f"{spool['folder']} has room"),
+        *(
+            ("routes", f"not taken, the last good version goes on: {fault}")
+            for fault in routes_faults(found["routes_faults"])
+        ),
     ]
     return "\n".join(f"{name:<15} {value}".rstrip() for name, value in rows)
 
@@ -142,7 +147,7 @@ def _print_lines(trend: Trend, interval: float) -> None:
 def _line(look: looks.Look, around: overview.Around, throughput: Throughput) -> dict[str, Any]:
     enabled = services.settings().enabled
     return {
-        **_status(overview.Overview(enabled, look.counts, around)),
+        **_status(overview.Overview(enabled, look.counts, around, look.routes_faults)),
         "throughput": {
             "recorded_per_second": _finite(throughput.recorded_now),
             "recorded_per_second_last_minute": _finite(throughput.recorded_minute),

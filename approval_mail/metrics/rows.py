@@ -203,6 +203,11 @@ ROWS: tuple[Gauge | Gauges | Counter | Histogram, ...] = (
         "1 if that disk would take an event now, 0: while Redis is away events would be lost.",
         lambda seen: seen.overview.around.spool_fault is None,
     ),
+    Gauge(
+        "approval_mail_routes_faulty",
+        "Hosts' files of routes whose last version is not taken, for it is faulty; the last good one goes on.",
+        lambda seen: len(seen.overview.routes_faults),
+    ),
     Counter(
         "approval_mail_events_recorded_total",
         "Events that hooks recorded.",

@@ -33,13 +33,23 @@ class RoutesFile:
     """One file, as one process knows it.
 
     ``is_news(key)`` answers once for each key that it is new to all processes of all hosts: what happens to the file
-    is logged by one of them. Whatever it raises comes out, and the next look asks again.
+    is logged by one of them. ``report(place, fault)`` is told what is wrong with it in this place, a host and the path,
+    and with an empty fault that nothing is any more. Whatever they raise comes out, and the next look asks again.
     """
 
-    def __init__(self, path: Path, is_news: Callable[[str], bool], *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        is_news: Callable[[str], bool],
+        report: Callable[[str, str], object] = lambda *_: None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """``clock`` counts seconds since 1970."""
         self._path = path
+        self._place = f"{socket.gethostname()}:{path}"
         self._is_news = is_news
+        self._report = report
         self._clock = clock
         self._routes: Routes | None = None
         #: Bytes of the version in use, hashed.
@@ -93,6 +103,7 @@ class RoutesFile:
         digest = _digest(raw)
         if digest != self._digest or self._fault:
             routes = self._parse(raw)
+            self._report(self._place, "")
             if self._is_news(self._key(f"taken {stamp}")):
                 count = len(routes)
                 logger.info("Routes of %s taken: %d rule%s", self._path, count, "" if count == 1 else "s")
@@ -103,13 +114,14 @@ class RoutesFile:
         """Tell what is wrong with a version, or since one, unless that is known."""
         fault = f"{error} {version}"
         if fault != self._fault:
+            told = "; ".join(error.problems)
+            self._report(self._place, told)
             if self._is_news(self._key(fault)):
-                told = "; ".join(error.problems)
                 logger.error("Routes of %s are not taken, the last good version goes on: %s", self._path, told)
             self._fault = fault
 
     def _key(self, what: str) -> str:
-        return f"{socket.gethostname()}:{self._path}:{_digest(what.encode('utf-8', 'replace'))}"
+        return f"{self._place}:{_digest(what.encode('utf-8', 'replace'))}"
 
     def _parse(self, raw: bytes) -> Routes:
         """Raises InvalidRoutes."""

@@ -70,6 +70,7 @@ class EventStore:
     P counters                 hash    what counters.py names, counted for good; no expiry
     P failures                 list    the last 50 failures; no expiry
     P told:<topic>             string  it was told and is no news; what its caller says
+    P routes                   hash    by place why its routes are not taken; until they are
     P channel                  hash    since, reason, next_step, kind, failures, probe, probing (1, then the token of
                                        the claim that probes); only while held
     P tally:<token>            hash    mails by what became of them in one claim; 15 min
@@ -424,6 +425,23 @@ class EventStore:
     def is_news(self, topic: str, *, seconds: float) -> bool:
         """Whether nobody said so before within ``seconds``: many processes see one thing, and one of them tells it."""
         return bool(self._client.set(f"{self._prefix}told:{topic}", "1", nx=True, px=milliseconds(seconds)))
+
+    def report_routes(self, place: str, fault: str) -> None:
+        """Keep what is wrong with the routes in a place, ``host:path``; nothing is where the fault is empty."""
+        if fault:
+            self._client.hset(f"{self._prefix}routes", place, fault)
+        else:
+            self._client.hdel(f"{self._prefix}routes", place)
+
+    def forget_routes(self, host: str) -> None:
+        """Drop what was reported of the routes of a host, whose workers begin anew with sound ones, or with none."""
+        for place in self.routes_faults():
+            if place.startswith(f"{host}:"):
+                self.report_routes(place, "")
+
+    def routes_faults(self) -> dict[str, str]:
+        """By place, why the last version of a file of routes is not taken; empty: all are in force."""
+        return dict(sorted(self._client.hgetall(f"{self._prefix}routes").items()))
 
     def revive(self, event_id: str) -> int:
         """Reopen an event's dead mails; answers how many."""

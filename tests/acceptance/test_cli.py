@@ -82,6 +82,7 @@ def test_status_has_the_contracts_shape(run: Run, start: Start, settings: dict[s
         "workers": 0,
         "channel": {"held_since": None, "reason": None},
         "spool": {"folder": settings["NOTIFICATION_SPOOL_DIR"], "fault": None},
+        "routes_faults": {},
     }
     start("worker").ready()
     start("beat")

@@ -85,6 +85,7 @@ def _look(second: int, recorded: int, accepted: int, *, held: bool) -> Look:
         },
         (0, 0, 0, 0, 0) if held else (2, 0, 0, 0, 0),
         _FAILURES,
+        {},
     )
 
 

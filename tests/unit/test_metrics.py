@@ -25,7 +25,7 @@ NOTHING = Counts(
     0, 0, 0, 0, 0, 0, 0,
     oldest_pending_seconds=None, beat_seconds_ago=None, held_since=None, held_reason=None, held_next_step=None,
 )  # fmt: skip
-FRESH = Overview(False, NOTHING, Around(NOW, 0, None, 0, Path("spool"), None))
+FRESH = Overview(False, NOTHING, Around(NOW, 0, None, 0, Path("spool"), None), {})
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -61,6 +61,7 @@ def test_a_fresh_installation_has_every_metric() -> None:
     assert value(found, "beat_age_seconds") == float("inf")
     assert value(found, "oldest_pending_seconds") == 0
     assert value(found, "spool_usable") == 1
+    assert value(found, "routes_faulty") == 0
 
 
 def test_what_stands_is_told() -> None:
@@ -77,7 +78,7 @@ def test_what_stands_is_told() -> None:
         beat_seconds_ago=1.25,
         held_since=NOW - timedelta(seconds=90),
     )
-    found = samples(Overview(True, counts, Around(NOW, 9, None, 10, Path("spool"), "it is full")))
+    found = samples(Overview(True, counts, Around(NOW, 9, None, 10, Path("spool"), "it is full"), {"web1:/x": "y"}))
     states = {"pending": 1, "deferred": 2, "claimed": 3, "sent": 4, "dead": 5, "suppressed": 6}
     assert {state: value(found, "events", state=state) for state in states} == states
     assert value(found, "notifications_enabled") == 1
@@ -86,6 +87,7 @@ def test_what_stands_is_told() -> None:
     assert value(found, "beat_age_seconds") == 1.25
     assert (value(found, "channel_held"), value(found, "channel_held_seconds")) == (1, 90)
     assert value(found, "workers") == 9
+    assert value(found, "routes_faulty") == 1
     assert (value(found, "spooled_events"), value(found, "spool_usable")) == (10, 0)
 
 

@@ -66,6 +66,7 @@ def look(clock: float, counts: Counts = QUIET, counters: Any = None, **more: Any
         counters or {},
         more.get("by_age", (0, 0, 0, 0, 0)),
         tuple(more.get("failures", ())),
+        more.get("routes_faults", {}),
     )
 
 
@@ -250,6 +251,12 @@ LATE = replace(QUIET, pending=7, oldest_pending_seconds=100)
             [look(0), look(2, counters={("dead", "rcpt"): 2, **grown(9, 5)}), GOOD],
             Level.CHECK,
             "Mail is going out, but 2 mails died in the last minutes",
+        ),
+        (
+            [look(0, routes_faults={"web1:/r.toml": "/r.toml, line 3: it\ndoes nothing"}), GOOD],
+            Level.CHECK,
+            "Mail is going out by the routes as they were, the last version is not taken: "
+            "web1: /r.toml, line 3: it does nothing",
         ),
         (
             [look(0), replace(GOOD, spool_fault="the spool is full; mend Redis")],

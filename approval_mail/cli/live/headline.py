@@ -9,7 +9,7 @@ from datetime import datetime
 
 from approval_mail import timing
 from approval_mail.cli.live.looks import Look, Lost
-from approval_mail.cli.output import plural
+from approval_mail.cli.output import plural, routes_faults
 from approval_mail.overview import Around
 from approval_mail.store import Counts
 
@@ -168,6 +168,12 @@ def _to_be_checked(facts: Facts, look: Look, around: Around) -> Iterator[Headlin
             Level.CHECK,
             f"Mail is going out, but {plural(facts.died, 'mail')} died in the last minutes",
             "approval-mail dead list",
+        )
+    for fault in routes_faults(look.routes_faults):
+        yield Headline(
+            Level.CHECK,
+            f"Mail is going out by the routes as they were, the last version is not taken: {fault}",
+            "mend the file",
         )
     if around.spool_fault:
         yield Headline(Level.CHECK, f"Mail is going out, but {around.spool_fault}")

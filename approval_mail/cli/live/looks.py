@@ -38,6 +38,8 @@ class Look:
     by_age: tuple[int, ...]
     #: Newest first.
     failures: tuple[Failure, ...]
+    #: As `EventStore.routes_faults`.
+    routes_faults: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ def look() -> Look | Lost:
             store.counters(),
             tuple(store.pending_by_age(AGES)),
             tuple(store.history.failures(_FAILURES)),
+            store.routes_faults(),
         )
     except StoreError as error:
         return Lost(at, clock, plain(str(error)))
