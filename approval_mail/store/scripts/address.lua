@@ -1,8 +1,8 @@
 -- Say who receives the events that were taken, unless that was said before, and hand them to their claims.
 -- Keys: event:<id> hashes, trace:<id> lists, channel hash, and where an event with nothing to send then belongs.
 -- ARGV: 2 token of the take, 3 history,
---       4 JSON list of [id, token of its claim, open | suppressed | dead, phase, reason, [[recipient, language, zone], ...],
---         true if it was addressed before it was taken]
+--       4 JSON list of [id, token of its claim, open | suppressed | dead, phase, reason,
+--         [[recipient, language, zone], ...], true if it was addressed before it was taken]
 -- Answers the ids of those that have mails to send.
 local refusal = write_despite_full_memory()
 if refusal then return refusal end
@@ -15,8 +15,8 @@ for _, row in ipairs(cjson.decode(ARGV[4])) do
   if holder == ARGV[2] or holder == token then
     redis.call('HSET', key, 'token', token)
     local left = true
-    -- One that was addressed, and is not any more, was reopened since it was taken: what is open of it goes out, and then
-    -- it is gathered anew for the rest.
+    -- One that was addressed, and is not any more, was reopened since it was taken: what is open of it goes out, and
+    -- then it is gathered anew for the rest.
     if resolved ~= '1' and not addressed then
       redis.call('HSET', key, 'resolved', '1')
       for _, recipient in ipairs(recipients) do

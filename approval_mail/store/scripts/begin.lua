@@ -1,7 +1,7 @@
 -- Begin one try of a claim: a redelivered copy of a try that began before gets nothing.
 -- Keys: event:<id> and approval:<request> hashes, claimed zset; a moot event moves to the suppressed zset.
--- ARGV: 2 token, 3 number of the try from 0, 4 lease, 5 history, 6 JSON of {moot: {type: true}, outcomes: {type: word}},
---       7 name of this call, 8... event ids
+-- ARGV: 2 token, 3 number of the try from 0, 4 lease, 5 history, 6 JSON of {moot: {type: true}, outcomes: {type:
+--       word}}, 7 name of this call, 8... event ids
 -- Answers one row per event: {'open', id, record, rounds, time, when it happened, {recipient, language, zone,
 -- open tries}, ...} or {'suppressed', id, reason}
 local refusal = write_despite_full_memory()

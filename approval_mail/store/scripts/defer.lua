@@ -1,5 +1,6 @@
 -- Make claimed events pending again at a later time. Keys: event:<id> hashes, claimed and pending zsets, history zsets.
--- ARGV: 2 token, 3 urgent wait, 4 max age, 5 history, 6 '1' if this spends a round, '' if the channel is to blame, 7 reason, then pairs of id and wait
+-- ARGV: 2 token, 3 urgent wait, 4 max age, 5 history, 6 '1' if this spends a round, '' if the channel is to blame,
+--       7 reason, then pairs of id and wait
 -- Answers {deferred, dead}
 local refusal = write_despite_full_memory()
 if refusal then return refusal end

@@ -1,4 +1,5 @@
--- Turn an event's dead mails into suppressed ones. Keys: event:<id> hash, trace:<id> list, buried, and where the event then belongs.
+-- Turn an event's dead mails into suppressed ones.
+-- Keys: event:<id> hash, trace:<id> list, buried, and where the event then belongs.
 -- ARGV: 2 id, 3 reason, 4 history. Answers how many mails were discarded.
 local id, discarded = ARGV[2], 0
 for recipient, mail in pairs(mails_of(id)) do

@@ -1,4 +1,5 @@
--- While the channel is held: defer what is due until the next probe. Keys: as in defer.lua, the channel hash and the parked set.
+-- While the channel is held: defer what is due until the next probe.
+-- Keys: as in defer.lua, the channel hash and the parked set.
 -- ARGV: 2 most events, 3 max age, 4 history
 -- Answers how many events were deferred or died of age.
 local refusal = write_despite_full_memory()

@@ -71,8 +71,8 @@ local function note_mail(id, recipient, mail, state)
   note(id, state or mail.s, recipient, mail.r, mail.c, mail.a)
 end
 
--- Counters for good, fields of one hash: a name and its labels with tabs between (counters.py). What cannot be counted, for
--- a value that is no number, say, or a Redis user that may not, is done all the same.
+-- Counters for good, fields of one hash: a name and its labels with tabs between (counters.py). What cannot be counted,
+-- for a value that is no number, say, or a Redis user that may not, is done all the same.
 local function count_up(name, by) redis.pcall('HINCRBY', prefix .. 'counters', name, by or 1) end
 
 -- The last failures, for who looks at the whole: the time, then a JSON list. Of no weight for any event either.

@@ -1,4 +1,5 @@
--- Give claimed events back unspent: due as they were. Keys: event:<id> hashes, trace:<id> lists, claimed and pending zsets.
+-- Give claimed events back unspent: due as they were.
+-- Keys: event:<id> hashes, trace:<id> lists, claimed and pending zsets.
 -- ARGV: 2 token, 3 '1' to keep those of which a try has begun, 4... event ids. Answers how many were given back.
 local refusal = write_despite_full_memory()
 if refusal then return refusal end

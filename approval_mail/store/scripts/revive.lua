@@ -1,5 +1,6 @@
 -- Reopen an event's dead mails; its recipients are resolved again at the next claim, those already sent are skipped.
--- Keys: event:<id> hash, trace:<id> list, buried, dead, pending and urgent zsets. ARGV: 2 id. Answers how many mails were reopened.
+-- Keys: event:<id> hash, trace:<id> list, buried, dead, pending and urgent zsets. ARGV: 2 id.
+-- Answers how many mails were reopened.
 local id, key, reopened = ARGV[2], event_key(ARGV[2]), 0
 for recipient, mail in pairs(mails_of(id)) do
   if mail.s == 'dead' then

@@ -1,8 +1,8 @@
 -- Take due events under a lease, oldest first; who receives them and in which claims they go is settled by address.lua.
 -- Keys: pending, urgent and claimed zsets, event:<id> hashes, trace:<id> lists.
 -- ARGV: 2 lease, 3 most events, 4 token, 5 '1' for urgent ones alone
--- Answers one row per event: {id, record, its own recipients or '', '1' if it is addressed, '1' if a round of it failed,
--- {recipient, language, zone}, ...} with the open mails of one that is addressed
+-- Answers one row per event: {id, record, its own recipients or '', '1' if it is addressed, '1' if a round of it
+-- failed, {recipient, language, zone}, ...} with the open mails of one that is addressed
 local refusal = write_despite_full_memory()
 if refusal then return refusal end
 local from = ARGV[5] == '1' and URGENT or PENDING

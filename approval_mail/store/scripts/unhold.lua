@@ -1,5 +1,5 @@
--- The channel works again: what waited for it alone is due now. Keys: channel hash, parked set, pending and urgent zsets,
--- trace:<id> lists.
+-- The channel works again: what waited for it alone is due now.
+-- Keys: channel hash, parked set, pending and urgent zsets, trace:<id> lists.
 -- ARGV: 2 most events to bring back in one call
 -- Answers {'1' if it was held, milliseconds that it was held, 1 if more are parked}
 local refusal = write_despite_full_memory()

@@ -2,8 +2,8 @@
 -- ARGV: 2 shortest wait, 3 longest wait, 4 batch size, 5 batch timeout, 6 how long an urgent event may wait,
 --       7 wake-up's lifetime
 -- An urgent event that has waited and a full batch go at once, a part of a batch after the batch timeout; else the
--- next due time or end of a lease counts. Where there is no room for them, they wait until there is, or until a gather may
--- look for some again.
+-- next due time or end of a lease counts.
+-- Where there is no room for them, they wait until there is, or until a gather may look for some again.
 -- Answers {milliseconds until the wake-up or -1, its due time}
 local refusal = write_despite_full_memory()
 if refusal then return refusal end
