@@ -151,7 +151,8 @@ class Sender:
             if now >= until:
                 break
             mail = (parcel.work.event_id, recipient.address)
-            patient = now < patient_until
+            # The first goes in any case: a digest that was refused may have taken all the time that there was.
+            patient = spent is None or now < patient_until
             state, answer = self._store.settle(token, settled=settled, upcoming=mail, patient=patient)
             _report(spent, state)
             settled, spent = None, parcel

@@ -132,16 +132,7 @@ def routes_file() -> RoutesFile | None:
     from approval_mail.routing import RoutesFile  # noqa: PLC0415
 
     path = settings().routes
-    if not path:
-        return None
-
-    def is_news(topic: str) -> bool:
-        return store().is_news(topic, seconds=_NEWS)
-
-    def report(place: str, fault: str) -> None:
-        store().report_routes(place, fault)
-
-    return RoutesFile(path, is_news, report)
+    return RoutesFile(path, lambda topic: store().is_news(topic, seconds=_NEWS)) if path else None
 
 
 @cache

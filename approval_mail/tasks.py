@@ -70,11 +70,11 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
         )
         for claim in claims
     ]
-    if services.store().watch():
-        wake_gather(WakeUp(timing.LEASE + 1))
     try:
+        if services.store().watch():
+            wake_gather(WakeUp(timing.LEASE + 1))
         chord(header)(conclude.s(started, batches))
-    except Exception:  # Each broker's library raises its own.
+    except Exception:  # Redis's, and each broker's library raises its own.
         # No message may have left, and their leases would run for long. One that did leave finds nothing to do.
         for claim in claims:
             services.store().release(claim.token, claim.event_ids, unbegun=True)

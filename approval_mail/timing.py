@@ -14,7 +14,7 @@ RENEW_AFTER = 10
 LEASE = 45
 #: Seconds. What was finished within them tells how much is worth claiming: about a lease's worth.
 LATELY = 15
-#: Seconds. Where events wait for room among the claimed ones, a gather looks for some this often at the least.
+#: Seconds. Where events wait for room among the claimed ones, gathers look for it no more often, until there is some.
 ROOM_EVERY = 1
 #: Seconds. A batch that is not urgent gives its worker back once it has sent, and an urgent event waited, this long.
 URGENT_PATIENCE = 0.5

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import signal
-import socket
 import sys
 from collections.abc import Iterable
 from types import FrameType
@@ -18,6 +17,8 @@ from celery.beat import SchedulingError
 from approval_mail import broker, services, timing
 from approval_mail.celery import app, wake_gather
 from approval_mail.errors import InvalidRoutes
+from approval_mail.routing import RoutesFile
+from approval_mail.store import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -126,11 +127,20 @@ def hand_back_before_a_reload(**_: object) -> None:
 def follow_the_routes(sender: Any, **_: object) -> None:
     """Have the pool's parent know the routes as they change: a child that is started anew begins with its version."""
     file = services.routes_file()
-    services.store().forget_routes(socket.gethostname())
     if file:
         count = len(file.current())
         logger.info("Routes of %s in force: %d rule%s", services.settings().routes, count, "" if count == 1 else "s")
-        sender.timer.call_repeatedly(_ROUTES_EVERY, file.current)
+        sender.timer.call_repeatedly(_ROUTES_EVERY, _look_at_the_routes, (file,))
+
+
+def _look_at_the_routes(file: RoutesFile) -> None:
+    before = file.fault
+    file.current()
+    if file.fault or before:
+        try:
+            services.operator_store().report_routes(file.place, file.fault)
+        except StoreError as error:
+            logger.debug("What is wrong with the routes could not be reported (%s); the log has it", error)
 
 
 @signals.worker_ready.connect

@@ -33,23 +33,17 @@ class RoutesFile:
     """One file, as one process knows it.
 
     ``is_news(key)`` answers once for each key that it is new to all processes of all hosts: what happens to the file
-    is logged by one of them. ``report(place, fault)`` is told what is wrong with it in this place, a host and the path,
-    and with an empty fault that nothing is any more. Whatever they raise comes out, and the next look asks again.
+    is logged by one of them. Whatever it raises comes out, and the next look asks again.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        is_news: Callable[[str], bool],
-        report: Callable[[str, str], object] = lambda *_: None,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, path: Path, is_news: Callable[[str], bool], *, clock: Callable[[], float] = time.time) -> None:
         """``clock`` counts seconds since 1970."""
+        #: Where it is, ``host:path``.
+        self.place = f"{socket.gethostname()}:{path}"
+        #: What is wrong with its last version, in the words of the log; empty: nothing, that one is in force.
+        self.fault = ""
         self._path = path
-        self._place = f"{socket.gethostname()}:{path}"
         self._is_news = is_news
-        self._report = report
         self._clock = clock
         self._routes: Routes | None = None
         #: Bytes of the version in use, hashed.
@@ -60,7 +54,7 @@ class RoutesFile:
         self._read: _Stamp | None = None
         #: The stamp that was seen last, None for no file, and when it was first.
         self._seen: tuple[_Stamp | None, float] = None, math.inf
-        #: The trouble that lasts, as it was told.
+        #: The trouble that lasts, with its version.
         self._fault = ""
 
     def load(self) -> Routes:
@@ -70,7 +64,8 @@ class RoutesFile:
             raise self._invalid("changes while it is read; write a new version beside it, and rename that to it")
         raw, stamp = found
         routes = self._parse(raw)
-        self._routes, self._digest, self._good, self._fault = routes, _digest(raw), stamp, ""
+        self._routes, self._digest, self._good = routes, _digest(raw), stamp
+        self._fault = self.fault = ""
         # A change within the clock tick of the last one would not show: what is so new is read once more.
         self._read = stamp if self._rests(stamp) else None
         return routes
@@ -103,11 +98,10 @@ class RoutesFile:
         digest = _digest(raw)
         if digest != self._digest or self._fault:
             routes = self._parse(raw)
-            self._report(self._place, "")
             if self._is_news(self._key(f"taken {stamp}")):
                 count = len(routes)
                 logger.info("Routes of %s taken: %d rule%s", self._path, count, "" if count == 1 else "s")
-            self._routes, self._digest, self._fault = routes, digest, ""
+            self._routes, self._digest, self._fault, self.fault = routes, digest, "", ""
         self._good = stamp
 
     def _keep(self, error: InvalidRoutes, version: _Stamp | None) -> None:
@@ -115,13 +109,12 @@ class RoutesFile:
         fault = f"{error} {version}"
         if fault != self._fault:
             told = "; ".join(error.problems)
-            self._report(self._place, told)
             if self._is_news(self._key(fault)):
                 logger.error("Routes of %s are not taken, the last good version goes on: %s", self._path, told)
-            self._fault = fault
+            self._fault, self.fault = fault, told
 
     def _key(self, what: str) -> str:
-        return f"{self._place}:{_digest(what.encode('utf-8', 'replace'))}"
+        return f"{self.place}:{_digest(what.encode('utf-8', 'replace'))}"
 
     def _parse(self, raw: bytes) -> Routes:
         """Raises InvalidRoutes."""

@@ -35,6 +35,9 @@ _CHUNK = 1_000
 #: Events that one script call takes or addresses at the most: each may have 50 mails, which are written down here.
 _CHUNK_OF_CLAIMS = 200
 
+#: Seconds. What a worker says of its routes holds for so long, unless it says it again.
+_ROUTES_REPORTED_FOR = 30
+
 
 class EventStore:
     """The state machine of events and their mails.
@@ -70,7 +73,7 @@ class EventStore:
     P counters                 hash    what counters.py names, counted for good; no expiry
     P failures                 list    the last 50 failures; no expiry
     P told:<topic>             string  it was told and is no news; what its caller says
-    P routes                   hash    by place why its routes are not taken; until they are
+    P routes                   hash    by place when it was said, and why its routes are not taken; half a minute
     P channel                  hash    since, reason, next_step, kind, failures, probe, probing (1, then the token of
                                        the claim that probes); only while held
     P tally:<token>            hash    mails by what became of them in one claim; 15 min
@@ -184,7 +187,7 @@ class EventStore:
     def note_room(self, any_from: int | None, *, urgent_from: int | None = None) -> None:
         """Say down to how many claimed events a gather finds room for others, and for urgent ones; None: nothing waits.
 
-        Until then, for timing.ROOM_EVERY at the most, no gather is asked for because of them.
+        Until then, for timing.ROOM_EVERY at the most, no gather is asked for because of what waits.
         """
         rows = ("", "") if any_from is None else (any_from, urgent_from)
         self._run("room", *rows, milliseconds(timing.ROOM_EVERY))
@@ -427,21 +430,23 @@ class EventStore:
         return bool(self._client.set(f"{self._prefix}told:{topic}", "1", nx=True, px=milliseconds(seconds)))
 
     def report_routes(self, place: str, fault: str) -> None:
-        """Keep what is wrong with the routes in a place, ``host:path``; nothing is where the fault is empty."""
-        if fault:
-            self._client.hset(f"{self._prefix}routes", place, fault)
-        else:
-            self._client.hdel(f"{self._prefix}routes", place)
+        """Say what is wrong with the routes in a place, ``host:path``, or, by an empty fault, that nothing is.
 
-    def forget_routes(self, host: str) -> None:
-        """Drop what was reported of the routes of a host, whose workers begin anew with sound ones, or with none."""
-        for place in self.routes_faults():
-            if place.startswith(f"{host}:"):
-                self.report_routes(place, "")
+        It is to be said again while it lasts: `routes_faults` answers it for _ROUTES_REPORTED_FOR.
+        """
+        key = f"{self._prefix}routes"
+        if fault:
+            self._client.hset(key, place, f"{time_of(self._client)} {fault}")
+            self._client.pexpire(key, milliseconds(_ROUTES_REPORTED_FOR))
+        else:
+            self._client.hdel(key, place)
 
     def routes_faults(self) -> dict[str, str]:
         """By place, why the last version of a file of routes is not taken; empty: all are in force."""
-        return dict(sorted(self._client.hgetall(f"{self._prefix}routes").items()))
+        found = self._client.hgetall(f"{self._prefix}routes")
+        oldest = time_of(self._client) - milliseconds(_ROUTES_REPORTED_FOR) if found else 0
+        rows = ((place, *text.partition(" ")[::2]) for place, text in sorted(found.items()))
+        return {place: fault for place, at, fault in rows if at.isdecimal() and int(at) >= oldest}
 
     def revive(self, event_id: str) -> int:
         """Reopen an event's dead mails; answers how many."""

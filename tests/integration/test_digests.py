@@ -180,6 +180,20 @@ def test_events_of_a_refused_digest_go_one_by_one_so_that_the_one_at_fault_is_al
     assert sum(count for key, count in found.items() if key[0] == "smtp") == 5, "it took its time in SMTP all the same"
 
 
+def test_events_of_a_refused_digest_go_though_an_urgent_event_waits(
+    make: Make, smtp: SMTPServer, client: redis.Redis
+) -> None:
+    """Else the digest would be refused again and again, and nothing of it would go."""
+    rig = make(digest_threshold=2)
+    smtp.on("dot", "554 5.7.1 content refused", times=1)
+    tell(rig, 4, "approval_approved")
+    [claim] = rig.gather()
+    record(rig.store, event("r1"))
+    client.zadd("approval_mail:{store}:urgent", {"r1:approval_requested": 1})
+    rig.clock.pace = 0.6
+    assert rig.delivery.send(claim, attempt=0)["sent"] == 1
+
+
 def test_digests_give_way_to_an_urgent_event_once_they_have_sent_for_a_while(
     make: Make, smtp: SMTPServer, client: redis.Redis
 ) -> None:

@@ -37,7 +37,6 @@ class Place:
         self.path = path
         self.clock = Clock()
         self.keys: set[str] = set()
-        self.reported: list[tuple[str, str]] = []
         self.asked = 0
 
     def write(self, text: str | bytes, *, ago: float = 3600, in_place: bool = False) -> None:
@@ -49,10 +48,7 @@ class Place:
             written.rename(self.path)
 
     def file(self) -> RoutesFile:
-        return RoutesFile(self.path, self.is_news, self.report, clock=self.clock)
-
-    def report(self, place: str, fault: str) -> None:
-        self.reported.append((place, fault))
+        return RoutesFile(self.path, self.is_news, clock=self.clock)
 
     def is_news(self, key: str) -> bool:
         self.asked += 1
@@ -98,15 +94,15 @@ def test_a_faulty_edit_keeps_the_last_good_version_with_one_error(
         f"Routes of {place.path} are not taken, the last good version goes on: {place.path}, line 4:"
     )
     assert "line 3: rule 'bad': to 'nobody' is not an address" in told_of
-    here = f"{socket.gethostname()}:{place.path}"
-    assert place.reported == [(here, told_of.partition("goes on: ")[2])] * 2
+    assert [process.fault for process in processes] == [told_of.partition("goes on: ")[2]] * 2
+    assert processes[0].place == f"{socket.gethostname()}:{place.path}"
     place.write("[[rule]]\nname = 'bad'\n")
     assert [who(process.current()) for process in processes * 2] == ["old"] * 4
     assert len(caplog.records) == 2, "another version, another line"
     place.write(OLD)
     assert [who(process.current()) for process in processes * 2] == ["old"] * 4
     assert [record.levelno for record in caplog.records[2:]] == [logging.INFO], "the trouble is over"
-    assert place.reported[-2:] == [(here, "")] * 2
+    assert [process.fault for process in processes] == ["", ""]
 
 
 def test_the_same_fault_written_again_is_news(place: Place, caplog: pytest.LogCaptureFixture) -> None:

@@ -238,13 +238,16 @@ local function record_event(first)
   if urgent == '1' then redis.call('ZADD', URGENT, now, id) end
   count_up('recorded\t' .. type)
 
-  if redis.call('ZCOUNT', PENDING, '-inf', now) >= tonumber(batch_size) and has_room() then
+  local room, room_for_urgent = has_room()
+  if room and redis.call('ZCOUNT', PENDING, '-inf', now) >= tonumber(batch_size) then
     return recorded(ask_wake(0, tonumber(lifetime)))
   end
   if urgent ~= '1' then return recorded(ask_wake(tonumber(batch_timeout), tonumber(lifetime))) end
 
-  -- The first urgent event goes at once; those of the next window ride together at its end.
+  -- The first urgent event goes at once; those of the next window ride together at its end, and
+  -- where there is no room for them they wait until a gather may look for some again.
   local window = redis.call('PTTL', prefix .. 'window')
+  if not room_for_urgent then window = math.max(window, redis.call('PTTL', prefix .. 'room')) end
   if window > 0 then return recorded(ask_wake(window, tonumber(lifetime))) end
   if tonumber(urgent_timeout) > 0 then redis.call('SET', prefix .. 'window', '1', 'PX', urgent_timeout) end
   return recorded(ask_wake(0, tonumber(lifetime)))

@@ -15,8 +15,12 @@ local room, room_for_urgent = has_room()
 local waited = redis.call('ZCOUNT', URGENT, '-inf', now - tonumber(ARGV[6])) > 0
 if due > 0 then
   at_the_latest(now + tonumber(ARGV[5]))
-  if not room then at_the_latest(now + math.max(0, redis.call('PTTL', prefix .. 'room'))) end
-  if room and due >= tonumber(ARGV[4]) or room_for_urgent and waited then at_the_latest(now) end
+  local full = due >= tonumber(ARGV[4])
+  if room and full or room_for_urgent and waited then
+    at_the_latest(now)
+  elseif full or waited then
+    at_the_latest(now + math.max(0, redis.call('PTTL', prefix .. 'room')))
+  end
 else
   for _, key in ipairs({PENDING, CLAIMED}) do
     local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
