@@ -71,12 +71,12 @@ class Sender:
         in_digests: set[tuple[str, Recipient]] = set()
         # Whatever waits, something is sent: claims that each gave way at once would send nothing between them.
         patient_until = self._clock() + timing.URGENT_PATIENCE
-        for recipient, members in self._digests(mails):
+        for number, (recipient, members) in enumerate(self._digests(mails)):
             now = self._clock()
             if now >= until:
                 break
             urgent = any(parcel.event.kind.urgent for parcel in members)
-            if not urgent and now >= patient_until and self._store.urgent_waits():
+            if number and not urgent and now >= patient_until and self._store.urgent_waits():
                 return
             done = self._send_digest(token, recipient, members, session)
             in_digests.update((parcel.work.event_id, recipient) for parcel in done)
