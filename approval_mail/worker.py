@@ -61,8 +61,10 @@ def prepare_to_fork(**_: object) -> None:
     # On a warm shutdown each process waits until its last result was read, which the worker that ends may do no more:
     # by itself for 30 s, in which nobody sends. Nothing hangs on those results.
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _LAST_RESULT_TENTHS
-    # What is there by now stays for good: a collection that looked at it would write to memory that all share.
+    # What is there by now stays for good: a collection that looked at it would write to memory that all share. Python
+    # looks for all garbage once that is a quarter of what its last such search looked at: without these, soon.
     gc.freeze()
+    gc.collect()
 
 
 @signals.after_setup_logger.connect
