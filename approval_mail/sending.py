@@ -155,6 +155,8 @@ class Sender:
             patient = spent is None or now < patient_until
             state, answer = self._store.settle(token, settled=settled, upcoming=mail, patient=patient)
             _report(spent, state)
+            if spent is not None and spent is not parcel:
+                spent.contents.clear()  # A claim of a hundred events would keep megabytes until its end.
             settled, spent = None, parcel
             if answer == "yield":
                 break
