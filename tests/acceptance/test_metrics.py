@@ -418,6 +418,7 @@ ALARMS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"approval_mail_spooled_events": "3x20 0x40"},
     ),
     "ApprovalMailSpoolUnusable": ({"approval_mail_spool_usable": "0x60"}, {"approval_mail_spool_usable": "1x60"}),
+    "ApprovalMailRoutesFaulty": ({"approval_mail_routes_faulty": "1x60"}, {"approval_mail_routes_faulty": "0x60"}),
     "ApprovalMailSlow": (
         {
             'approval_mail_delivery_seconds_bucket{le="30.0"}': "0+1x60",
