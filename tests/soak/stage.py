@@ -174,8 +174,10 @@ class Stage(World):
 
     def _write_routes(self) -> None:
         self._language = "en" if self._language == "ko" else "ko"
-        rule = f'name = "reminders"\ntype = "approval_reminder"\nlanguage = "{self._language}"'
-        _replace(self._routes, f"[[rule]]\n{rule}\n")
+        # Both languages from the first on: what an edit brings in is met by processes that began long before.
+        rules = {"approval_reminder": self._language, "approval_timeout": "en"}
+        told = (f'[[rule]]\nname = "{kind}"\ntype = "{kind}"\nlanguage = "{word}"\n' for kind, word in rules.items())
+        _replace(self._routes, "".join(told))
 
     def _write_env(self) -> None:
         (self.folder / ".env").write_text(f"EMAIL_TO={self.everybody[-1]}\n")
