@@ -36,7 +36,7 @@ class Overview:
     enabled: bool
     counts: Counts
     around: Around
-    #: As `EventStore.routes_faults`.
+    #: As `Notices.routes_faults`.
     routes_faults: Mapping[str, str]
 
 
@@ -44,7 +44,7 @@ def look() -> Overview:
     """Takes a second, which workers have to answer; raises InvalidSettings, or StoreError without Redis."""
     enabled = services.settings().enabled
     store = services.operator_store()
-    return Overview(enabled, store.count(), look_around(), store.routes_faults())
+    return Overview(enabled, store.count(), look_around(), store.notices.routes_faults())
 
 
 def look_around() -> Around:

@@ -132,7 +132,7 @@ def routes_file() -> RoutesFile | None:
     from approval_mail.routing import RoutesFile  # noqa: PLC0415
 
     path = settings().routes
-    return RoutesFile(path, lambda topic: store().is_news(topic, seconds=_NEWS)) if path else None
+    return RoutesFile(path, lambda topic: store().notices.is_news(topic, seconds=_NEWS)) if path else None
 
 
 @cache

@@ -140,7 +140,7 @@ def _look_at_the_routes(file: RoutesFile) -> None:
     file.current()
     if file.fault or before:
         try:
-            services.operator_store().report_routes(file.place, file.fault)
+            services.operator_store().notices.report_routes(file.place, file.fault)
         except StoreError as error:
             logger.debug("What is wrong with the routes could not be reported (%s); the log has it", error)
 

@@ -25,6 +25,7 @@ from approval_mail.store.arguments import (
 from approval_mail.store.counters import parts
 from approval_mail.store.history import History, moment
 from approval_mail.store.lua import Scripts
+from approval_mail.store.notices import Notices
 from approval_mail.store.values import Addressed, Counts, Recorded, Survey, Taken, Verdict, WakeUp, Work
 
 #: Tries of one mail whose outcome stays unknown (a dead worker, a lost reply after the final dot)
@@ -34,9 +35,6 @@ MAX_OPEN_TRIES = 3
 _CHUNK = 1_000
 #: Events that one script call takes or addresses at the most: each may have 50 mails, which are written down here.
 _CHUNK_OF_CLAIMS = 200
-
-#: Seconds. What a worker says of its routes holds for so long, unless it says it again.
-_ROUTES_REPORTED_FOR = 30
 
 
 class EventStore:
@@ -101,6 +99,8 @@ class EventStore:
         self._prefix = f"{namespace}:{{store}}:"
         #: What is on record, read without changing anything.
         self.history = History(client, self._prefix)
+        #: What processes tell one another.
+        self.notices = Notices(client, self._prefix)
         self._lifetime = milliseconds(history)
         self._max_age = milliseconds(max_age)
         self._run = Scripts(client, self._prefix, "approval_mail.store")
@@ -424,29 +424,6 @@ class EventStore:
         for newer, older in itertools.pairwise(edges):
             pipeline.zcount(f"{self._prefix}pending", older if older == "-inf" else f"({older}", newer)
         return [int(count) for count in pipeline.execute()]
-
-    def is_news(self, topic: str, *, seconds: float) -> bool:
-        """Whether nobody said so before within ``seconds``: many processes see one thing, and one of them tells it."""
-        return bool(self._client.set(f"{self._prefix}told:{topic}", "1", nx=True, px=milliseconds(seconds)))
-
-    def report_routes(self, place: str, fault: str) -> None:
-        """Say what is wrong with the routes in a place, ``host:path``, or, by an empty fault, that nothing is.
-
-        It is to be said again while it lasts: `routes_faults` answers it for _ROUTES_REPORTED_FOR.
-        """
-        key = f"{self._prefix}routes"
-        if fault:
-            self._client.hset(key, place, f"{time_of(self._client)} {fault}")
-            self._client.pexpire(key, milliseconds(_ROUTES_REPORTED_FOR))
-        else:
-            self._client.hdel(key, place)
-
-    def routes_faults(self) -> dict[str, str]:
-        """By place, why the last version of a file of routes is not taken; empty: all are in force."""
-        found = self._client.hgetall(f"{self._prefix}routes")
-        oldest = time_of(self._client) - milliseconds(_ROUTES_REPORTED_FOR) if found else 0
-        rows = ((place, *text.partition(" ")[::2]) for place, text in sorted(found.items()))
-        return {place: fault for place, at, fault in rows if at.isdecimal() and int(at) >= oldest}
 
     def revive(self, event_id: str) -> int:
         """Reopen an event's dead mails; answers how many."""

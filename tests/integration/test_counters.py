@@ -140,13 +140,6 @@ def test_pending_events_are_counted_by_age(store: EventStore, client: redis.Redi
     assert store.pending_by_age(()) == [5]
 
 
-def test_news_is_told_by_one(store: EventStore) -> None:
-    assert [store.is_news("routes", seconds=60) for _ in range(3)] == [True, False, False]
-    assert store.is_news("other", seconds=0.05)
-    time.sleep(0.1)
-    assert store.is_news("other", seconds=0.05)
-
-
 def test_what_waited_in_the_spool_is_as_old_as_it_is(store: EventStore) -> None:
     record(store, event("r1"))
     record(store, event("r2"), waited=90)

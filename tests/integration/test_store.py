@@ -194,19 +194,6 @@ def test_urgent_events_without_room_ask_for_a_gather_no_more_than_once_a_second(
     assert asked[1:] == [None] * 4
 
 
-def test_what_is_said_of_routes_holds_while_it_is_said_again(store: EventStore, client: redis.Redis) -> None:
-    assert store.routes_faults() == {}
-    for place in ("web2:/r.toml", "web1:/r.toml"):
-        store.report_routes(place, "/r.toml, line 3: no")
-    assert list(store.routes_faults().items()) == [(f"web{n}:/r.toml", "/r.toml, line 3: no") for n in (1, 2)]
-    assert 0 < client.pttl("approval_mail:{store}:routes") <= 30_000  # type: ignore[operator]
-    store.report_routes("web1:/r.toml", "")
-    assert list(store.routes_faults()) == ["web2:/r.toml"]
-    client.hset("approval_mail:{store}:routes", "web2:/r.toml", "1 said long ago")
-    client.hset("approval_mail:{store}:routes", "web3:/r.toml", "damaged")
-    assert store.routes_faults() == {}
-
-
 @pytest.mark.parametrize("damaged", ["", "1", "x y", "-1 -1", None])
 def test_a_damaged_note_of_room_holds_up_nothing(store: EventStore, client: redis.Redis, damaged: str | None) -> None:
     for n in range(12):

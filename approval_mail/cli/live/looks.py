@@ -38,7 +38,7 @@ class Look:
     by_age: tuple[int, ...]
     #: Newest first.
     failures: tuple[Failure, ...]
-    #: As `EventStore.routes_faults`.
+    #: As `Notices.routes_faults`.
     routes_faults: Mapping[str, str]
 
 
@@ -67,7 +67,7 @@ def look() -> Look | Lost:
             store.counters(),
             tuple(store.pending_by_age(AGES)),
             tuple(store.history.failures(_FAILURES)),
-            store.routes_faults(),
+            store.notices.routes_faults(),
         )
     except StoreError as error:
         return Lost(at, clock, plain(str(error)))
