@@ -69,13 +69,22 @@ class Delivery:
         ``attempt`` counts Celery's tries from 0. Raises TryAgain while round one has tries left for
         what failed; on the last it defers that and returns.
         """
+        if self._has_to_be_tried_again(claim, attempt):
+            # Raised where no mail is in reach: Celery keeps what is raised, and the frames that it came through, in a
+            # cycle, until Python looks for garbage. Nor with its cause: a server's words may hold addresses, and
+            # Celery shows tracebacks to who watches tasks.
+            raise TryAgain("mails remain that may be accepted shortly")
+        return self._store.tally(claim.token)
+
+    def _has_to_be_tried_again(self, claim: Claim, attempt: int) -> bool:
+        """Send; put off or give back what is not to be tried again soon. If anything is, the lease covers the wait."""
         started = self._clock()
         parcels = list(self._open_parcels(claim, attempt))
         held = self._store.wait_for_channel(claim.token)
         if held:
             # Each login would be refused as well, and some servers lock an account for that: the probe tells.
             self._put_off(claim, parcels, *held)
-            return self._store.tally(claim.token)
+            return False
         # A claim that probes the channel does so even if all of it turns out to be moot.
         if parcels or self._store.count().held_since:
             lease = Lease(self._store, claim, clock=self._clock)
@@ -86,10 +95,10 @@ class Delivery:
             except LeaseLost:
                 logger.warning("Claim %s lost its lease; what it held is sent by another worker", claim.token)
             except ChannelTrouble as trouble:
-                self._channel_fails(claim, parcels, trouble, lease, attempt)
+                return self._channel_fails(claim, parcels, trouble, lease, attempt)
             else:
-                self._try_again_or_defer(claim, parcels, lease, attempt)
-        return self._store.tally(claim.token)
+                return self._mails_fail(claim, parcels, lease, attempt)
+        return False
 
     def _open_parcels(self, claim: Claim, attempt: int) -> Iterator[Parcel]:
         begun = self._clock()
@@ -113,46 +122,48 @@ class Delivery:
 
     def _channel_fails(
         self, claim: Claim, parcels: Sequence[Parcel], trouble: ChannelTrouble, lease: Lease, attempt: int
-    ) -> None:
+    ) -> bool:
         """Spend no event's attempts: try again soon if that may help, else hold the channel and defer."""
         held = self._store.count().held_since is not None
         if not trouble.permanent and not held and attempt < timing.QUICK_RETRIES:
             logger.warning("Channel trouble, try %d: %s", attempt + 1, trouble.reason)
-            self._ask_for_another_try(lease, attempt)
+            if self._covers_another_try(lease, attempt):
+                return True
         wait, news = self._store.hold(reason=trouble.reason, next_step=trouble.next_step, kind=trouble.kind)
         if news:
             logger.error("Channel held: %s; next step: %s", trouble.reason, trouble.next_step)
         self._put_off(claim, parcels, wait, trouble.reason)
+        return False
 
     def _put_off(self, claim: Claim, parcels: Sequence[Parcel], wait: float, reason: str) -> None:
         waits = {parcel.work.event_id: wait for parcel in parcels}
         self._store.defer(claim.token, waits, reason=reason, spend_round=False)
 
-    def _try_again_or_defer(self, claim: Claim, parcels: Sequence[Parcel], lease: Lease, attempt: int) -> None:
+    def _mails_fail(self, claim: Claim, parcels: Sequence[Parcel], lease: Lease, attempt: int) -> bool:
+        """Give back what was not tried, defer what failed; answers whether some of it is to be tried again soon."""
         untried = [p.work.event_id for p in parcels if not p.failed and p.tried < len(p.work.recipients)]
         if untried:
             self._store.release(claim.token, untried)
-        quick = []
+        soon = False
         for parcel in parcels:
             if not parcel.failed:
                 continue
             if parcel.work.rounds == 0 and attempt < timing.QUICK_RETRIES and not parcel.doubtful:
-                quick.append(parcel)
+                soon = True
                 continue
             reason = next(reversed(parcel.failed.values()))
             wait = timing.round_wait(parcel.work.rounds)
             self._store.defer(claim.token, {parcel.work.event_id: wait}, reason=reason)
-        if quick:
-            self._ask_for_another_try(lease, attempt)
+        return soon and self._covers_another_try(lease, attempt)
 
     @staticmethod
-    def _ask_for_another_try(lease: Lease, attempt: int) -> None:
+    def _covers_another_try(lease: Lease, attempt: int) -> bool:
+        """Have the lease last until then; False: nothing is left of it to try again."""
         try:
             lease.extend(timing.quick_wait(attempt))
         except LeaseLost:
-            return  # Nothing is left to try again.
-        # Without its cause: a server's words may hold addresses, and Celery shows tracebacks to who watches tasks.
-        raise TryAgain("mails remain that may be accepted shortly") from None
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
