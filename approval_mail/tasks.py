@@ -39,6 +39,14 @@ class DescribedTask(Task):  # type: ignore[misc]  # Celery has no types
         options["headers"] = {**(options.get("headers") or {}), "countdown": options.get("countdown")}
         return super().apply_async(args, kwargs, *more, **options)
 
+    def on_retry(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Drop the copy of the frames, which holds a tuple for each instruction of theirs: some 300 KB a retry.
+
+        It would travel to the parent, where nobody reads it, and stay in a cycle until Python looks for garbage. The
+        traceback's text is kept.
+        """
+        einfo.tb = None
+
 
 @app.task(
     base=DescribedTask, name="approval_mail.notify", acks_late=True, reject_on_worker_lost=True, throws=(InvalidEvent,)
