@@ -175,7 +175,7 @@ def test_what_a_worker_is_doing_is_told_without_arguments(
     run(ASK, tmp_path, settings)
     wait_for(lambda: any(command.startswith("DATA") or command == "data" for command in smtp.commands))
     done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "approval_mail", "inspect", "active", "--json"],
+        [sys.executable, "-m", "celery", "-A", "approval_mail", "inspect", "active", "--json", "--timeout=5"],
         cwd=tmp_path, env=settings, capture_output=True, text=True, check=True,
     )  # fmt: skip
     [[task]] = json.loads(done.stdout).values()
