@@ -48,7 +48,7 @@ def gathers(*, kind: str, count: int, alone: int = 0) -> list[tuple[float, int]]
             server.flushdb()
             record(kind=kind, first=0, count=alone)
         began = time.perf_counter()
-        claims = gather(store, batch_size=settings.batch_size, recipients=settings.email_to)
+        claims = gather(store, services.addressing(), batch_size=settings.batch_size)
         taken.append((time.perf_counter() - began, sum(len(claim.event_ids) for claim in claims)))
         for claim in claims:
             store.release(claim.token, claim.event_ids)
