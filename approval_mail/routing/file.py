@@ -40,8 +40,6 @@ class RoutesFile:
         """``clock`` counts seconds since 1970."""
         #: Where it is, ``host:path``.
         self.place = f"{socket.gethostname()}:{path}"
-        #: What is wrong with its last version, in the words of the log; empty: nothing, that one is in force.
-        self.fault = ""
         self._path = path
         self._is_news = is_news
         self._clock = clock
@@ -54,8 +52,13 @@ class RoutesFile:
         self._read: _Stamp | None = None
         #: The stamp that was seen last, None for no file, and when it was first.
         self._seen: tuple[_Stamp | None, float] = None, math.inf
-        #: The trouble that lasts, with its version.
-        self._fault = ""
+        #: The trouble that lasts, in the words of the log, and the version that has it or since which it is.
+        self._trouble: tuple[str, _Stamp | None] = "", None
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with its last version, in the words of the log; empty: nothing, that one is in force."""
+        return self._trouble[0]
 
     def load(self) -> Routes:
         """Read it for a start; raises InvalidRoutes with every problem."""
@@ -65,7 +68,7 @@ class RoutesFile:
         raw, stamp = found
         routes = self._parse(raw)
         self._routes, self._digest, self._good = routes, _digest(raw), stamp
-        self._fault = self.fault = ""
+        self._trouble = "", None
         # A change within the clock tick of the last one would not show: what is so new is read once more.
         self._read = stamp if self._rests(stamp) else None
         return routes
@@ -96,22 +99,21 @@ class RoutesFile:
     def _take(self, raw: bytes, stamp: _Stamp) -> None:
         """Use a version; raises InvalidRoutes if it is faulty."""
         digest = _digest(raw)
-        if digest != self._digest or self._fault:
+        if digest != self._digest or self.fault:
             routes = self._parse(raw)
             if self._is_news(self._key(f"taken {stamp}")):
                 count = len(routes)
                 logger.info("Routes of %s taken: %d rule%s", self._path, count, "" if count == 1 else "s")
-            self._routes, self._digest, self._fault, self.fault = routes, digest, "", ""
+            self._routes, self._digest, self._trouble = routes, digest, ("", None)
         self._good = stamp
 
     def _keep(self, error: InvalidRoutes, version: _Stamp | None) -> None:
         """Tell what is wrong with a version, or since one, unless that is known."""
-        fault = f"{error} {version}"
-        if fault != self._fault:
-            told = "; ".join(error.problems)
-            if self._is_news(self._key(fault)):
-                logger.error("Routes of %s are not taken, the last good version goes on: %s", self._path, told)
-            self._fault, self.fault = fault, told
+        trouble = "; ".join(error.problems), version
+        if trouble != self._trouble:
+            if self._is_news(self._key(f"{trouble}")):
+                logger.error("Routes of %s are not taken, the last good version goes on: %s", self._path, trouble[0])
+            self._trouble = trouble
 
     def _key(self, what: str) -> str:
         return f"{self.place}:{_digest(what.encode('utf-8', 'replace'))}"
