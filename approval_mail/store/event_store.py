@@ -350,7 +350,7 @@ class EventStore:
 
     def bury(self, token: str, event_id: str, *, phase: str, reason: str) -> int:
         """Make every open mail of a claimed event dead; answers how many."""
-        return int(self._run("close", token, event_id, "dead", phase, reason, self._lifetime))
+        return int(self._run("bury", token, event_id, phase, reason, self._lifetime))
 
     def release(self, token: str, event_ids: Sequence[str], *, unbegun: bool = False) -> int:
         """Give claimed events back unspent, or those alone of which no try has begun; answers how many."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from amqp.exceptions import NotFound
-from kombu import Connection
+from kombu.connection import Connection
 
 from tests.rig.redis_server import free_port
 from tests.rig.waiting import wait_for
