@@ -182,7 +182,7 @@ ROWS: tuple[Gauge | Gauges | Counter | Histogram, ...] = (
     ),
     Gauge(
         "approval_mail_workers",
-        "Workers that answer and consume the queue approval_mail.",
+        "Workers that answer and consume the queue approval_mail; 0 also while the broker cannot be asked.",
         lambda seen: seen.overview.around.workers,
     ),
     Gauge(

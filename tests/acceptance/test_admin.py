@@ -16,6 +16,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -381,5 +382,9 @@ def test_a_table_keeps_its_columns_in_any_alphabet_and_width() -> None:
         assert width is None or max(map(columns, lines)) <= max(width, 76)
         assert [line.split()[0] for line in lines[1:]] == ["3f2b81c4-1", "3f2b81c4-2", "x"], "no id is ambiguous"
     assert [columns(text) for text in ("김민수", "e\u0301", "👍", "git", "…")] == [6, 1, 2, 3, 1]
+    untold = replace(rows[2], untold=True)
+    over = replace(untold, status=Status.EXPIRED)
+    states = [re.split("  +", line)[1] for line in table([rows[2], untold, over], now=now).splitlines()]
+    assert states == ["status", "pending", "pending, untold", "expired"], "who is told now can still decide"
     assert left(rows[0], now + timedelta(days=1)) == "0:00"
     assert left(rows[0], now - timedelta(days=2)) == "2 d 1:04:07"

@@ -39,7 +39,7 @@ def table(
         *(
             (
                 approval.request_id if whole_ids else _short(approval.request_id, ids),
-                approval.status.value,
+                _state(approval),
                 plain(approval.user_id),
                 plain(approval.tool_name),
                 _clock(approval.requested_at, now),
@@ -97,6 +97,12 @@ def _short(request_id: str, others: Sequence[str]) -> str:
     while length < len(request_id) and sum(other.startswith(request_id[:length]) for other in others) > 1:
         length += 1
     return request_id[:length]
+
+
+def _state(approval: Approval) -> str:
+    """The status; of a request that nobody was told of in half of its time, that too."""
+    untold = approval.untold and approval.status is Status.PENDING
+    return f"{approval.status.value}, untold" if untold else approval.status.value
 
 
 def _narrow(widths: list[int], width: int) -> None:
