@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Events. Most that are claimed at a time by all workers together.
+#: Events. Most that are claimed at a time by all workers together, beyond ALWAYS_CLAIMED batches.
 MAX_CLAIMED = 1_000
 #: Batches that are claimed at a time however slow the mail server is.
 ALWAYS_CLAIMED = 10

@@ -1,4 +1,4 @@
-"""Everything this package raises on purpose."""
+"""What hosts and operators meet, with what to do about it; errors of one part alone stand with that part."""
 
 from __future__ import annotations
 

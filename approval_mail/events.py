@@ -20,8 +20,8 @@ class EventType:
     name: str
     #: Someone is waiting: gathered within NOTIFICATION_URGENT_TIMEOUT rather than BATCH_TIMEOUT.
     urgent: bool = False
-    #: A late mail of this type is pointless once the request is decided or has expired.
-    moot_when_decided: bool = False
+    #: Waits for an answer: its mail has links to give it, and is pointless once the request is decided or has expired.
+    asks: bool = False
     #: The word for how this event ends its request, None if it does not.
     outcome: str | None = None
     #: Happens several times in the life of a request, told apart by a fraction of its window.
@@ -31,11 +31,11 @@ class EventType:
 EVENT_TYPES: Mapping[str, EventType] = {
     row.name: row
     for row in (
-        EventType("approval_requested", urgent=True, moot_when_decided=True),
+        EventType("approval_requested", urgent=True, asks=True),
         EventType("approval_timeout", outcome="timed out"),
         EventType("approval_approved", outcome="approved"),
         EventType("approval_rejected", outcome="rejected"),
-        EventType("approval_reminder", urgent=True, moot_when_decided=True, recurs=True),
+        EventType("approval_reminder", urgent=True, asks=True, recurs=True),
     )
 }
 

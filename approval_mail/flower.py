@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import os
 from pathlib import Path
 from typing import Any
 
 import click
+
+from approval_mail.loopback import is_loopback
 
 #: Flower's options by their names in its manual; FLOWER_<NAME> in the environment or --<name> replaces one.
 PRESETS: dict[str, Any] = {
@@ -45,7 +46,7 @@ def _prepare(options: Any, *, first: bool) -> None:
         options.basic_auth = [_login(Path(file))]
     if not all(all(login.partition(":")) for login in options.basic_auth):
         raise _refusal("a login of Flower's is not user:password: mend FLOWER_BASIC_AUTH or --basic-auth")
-    if not (_is_loopback(options.address) or options.unix_socket or options.basic_auth or options.auth):
+    if not (is_loopback(options.address) or options.unix_socket or options.basic_auth or options.auth):
         raise _refusal(
             f"Flower on {options.address or 'every address'} would show everyone who asks for what: "
             "set FLOWER_BASIC_AUTH_FILE to a file with user:password, or keep it on 127.0.0.1"
@@ -66,13 +67,6 @@ def _login(path: Path) -> str:
     if not all(text.partition(":")) or not text.isprintable():
         raise _refusal(f"FLOWER_BASIC_AUTH_FILE={path} does not hold user:password on one line")
     return text
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address.lower() == "localhost"
 
 
 def _refusal(sentence: str) -> SystemExit:

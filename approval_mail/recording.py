@@ -187,6 +187,7 @@ class Recorder:
     def _replay_until_empty(self) -> None:
         patiently = tenacity.Retrying(
             wait=tenacity.wait_exponential(multiplier=_PAUSE, max=_REPLAY_WAIT_MAX),
+            before_sleep=_tell_what_is_no_outage,
         )
         while self._has_to_replay():
             time.sleep(_PAUSE)
@@ -200,3 +201,10 @@ class Recorder:
             if not due:
                 self._replayer = None
             return due
+
+
+def _tell_what_is_no_outage(state: tenacity.RetryCallState) -> None:
+    """An outage is told when it begins and when it ends; anything else that stops a replay is told each time."""
+    error = state.outcome.exception() if state.outcome else None
+    if error and not isinstance(error, (StoreError, OSError)):
+        logger.error("What is spooled could not be replayed; it is tried again", exc_info=error)

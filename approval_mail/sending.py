@@ -242,7 +242,7 @@ class Sender:
     def _urls(self, parcel: Parcel, recipient: Recipient) -> dict[str, str]:
         """The recipient's own links into a mail about a request that can be decided."""
         event = parcel.event
-        if self._links and event.decidable and event.kind.moot_when_decided:
+        if self._links and event.decidable and event.kind.asks:
             return self._links.urls(event.request_id, recipient.address)
         return {}
 

@@ -1,4 +1,4 @@
-"""The one place that turns settings into objects; each process has its own."""
+"""Turns settings into the objects that all parts share; each process has its own."""
 
 from __future__ import annotations
 

@@ -95,13 +95,12 @@ class World:
         app: str = "approval_mail",
         *,
         concurrency: int,
-        options: Sequence[str] = (),
         settings: Mapping[str, str] | None = None,
     ) -> Program:
         """A Celery worker of ``app`` with so many pool processes, ready to work."""
         ready = self.folder / f"ready-{len(self._programs)}"
         command = ["-m", "celery", "-A", app, "worker", "--concurrency", str(concurrency), "--include", "bench.ready"]
-        worker = self.program([*command, *options], BENCH_READY=str(ready), **(settings or {}))
+        worker = self.program(command, BENCH_READY=str(ready), **(settings or {}))
         wait_for(ready.exists, saying=f"the worker of {app} being ready; its log: {worker.log}")
         wait_for(lambda: len(worker.pool()) >= concurrency, saying=f"the pool of {app}")
         return worker

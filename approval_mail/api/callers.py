@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,6 +12,7 @@ from starlette.types import Scope
 from approval_mail.api.failures import Failures
 from approval_mail.api.keys import KeyFile, KeysUnusable, Role
 from approval_mail.api.problems import Problem, keys_unusable
+from approval_mail.loopback import is_loopback
 
 #: Host headers with which a browser or program reaches a server that this machine alone can reach.
 _LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
@@ -78,7 +78,7 @@ class LocalPrograms:
 
         A page elsewhere whose name was made to point here (DNS rebinding) still asks for that name.
         """
-        if not _is_loopback((scope.get("client") or ("127.0.0.1",))[0]):
+        if not is_loopback((scope.get("client") or ("127.0.0.1",))[0]):
             raise _stranger(None, "without API keys only this machine is served: set APPROVAL_API_KEYS_FILE")
         hosts = headers.getlist("Host")
         if len(hosts) != 1 or not is_local(hosts[0]):
@@ -119,14 +119,6 @@ def _proxied(field: str) -> Problem:
 
 def _stranger(field: str | None, message: str) -> Problem:
     return Problem(HTTPStatus.FORBIDDEN, "not_local", message, field=field)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return bool((getattr(found, "ipv4_mapped", None) or found).is_loopback)
 
 
 def is_local(host: str) -> bool:

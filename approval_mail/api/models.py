@@ -11,11 +11,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from approval_mail.approvals.desk import Desk
 from approval_mail.approvals.rows import REQUEST_ID
 from approval_mail.approvals.values import Approval, Page, Stats, Status
-from approval_mail.fields import MAX_NAME, MAX_RECIPIENTS, MAX_TEXT
+from approval_mail.fields import MAX_DEPTH, MAX_NAME, MAX_RECIPIENTS, MAX_TEXT
 from approval_mail.timing import MAX_APPROVAL_TIMEOUT
 
-#: Levels of lists and objects in one JSON value; the store takes no more either.
-_MAX_DEPTH = 20
 #: Characters. Longest cursor: a time in milliseconds, a dot, and a request id.
 _MAX_CURSOR = 220
 #: Names that further values cannot have: fields of a request have them.
@@ -31,7 +29,7 @@ _TAKEN = frozenset(inspect.signature(Desk.ask).parameters) | {
 def _shallow(value: Any) -> Any:
     """Refuse what is nested so deep that to walk it would take more stack than there is."""
     level = [value]
-    for _ in range(_MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH + 1):
         below: list[Any] = []
         for item in level:
             if isinstance(item, dict):
@@ -41,7 +39,7 @@ def _shallow(value: Any) -> Any:
         if not below:
             return value
         level = below
-    raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
+    raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
 
 
 def _free(extra: dict[str, Any]) -> dict[str, Any]:

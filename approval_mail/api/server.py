@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
 import socket
@@ -21,6 +20,7 @@ from approval_mail.api.recipients import Recipients
 from approval_mail.api.seals import Seals
 from approval_mail.approvals import desks
 from approval_mail.errors import InvalidSettings
+from approval_mail.loopback import is_loopback
 from approval_mail.metrics import Scrapes
 from approval_mail.rendering.decision_page import Pages
 from approval_mail.settings import LANGUAGES, Settings
@@ -117,7 +117,7 @@ def serve(app: FastAPI, listener: socket.socket) -> None:
 def _require_loopback(host: str, settings: Settings) -> None:
     next_step = f"set APPROVAL_API_KEYS_FILE and make a key: {_MAKE_A_KEY}"
     problems = []
-    if not _is_loopback(host):
+    if not is_loopback(host):
         problems.append(
             f"--host {host} is reached from elsewhere, and without API keys anybody could approve: {next_step}"
         )
@@ -129,10 +129,3 @@ def _require_loopback(host: str, settings: Settings) -> None:
         )
     if problems:
         raise InvalidSettings(tuple(problems))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -11,7 +11,14 @@ import redis
 from approval_mail.approvals.rows import CHUNK, Answer, Due, Ending, Kept, Pace
 from approval_mail.approvals.values import Stats, Status
 from approval_mail.events import ApprovalEvent
-from approval_mail.store.arguments import RECORD_ARGS, record_args, time_of, wake_up
+from approval_mail.store.arguments import (
+    RECORD_ARGS,
+    clock_milliseconds,
+    milliseconds,
+    record_args,
+    time_of,
+    wake_up,
+)
 from approval_mail.store.lua import Scripts
 
 logger = logging.getLogger(__name__)
@@ -52,13 +59,12 @@ class ApprovalStore:
         """``client`` decodes responses; ``history`` is seconds."""
         self._client: Any = client
         self._prefix = f"{namespace}:{{store}}:"
-        self._history = round(history * 1000)
+        self._history = milliseconds(history)
         self._pace = pace
         self._run = Scripts(client, self._prefix, "approval_mail.approvals")
 
     def now(self) -> int:
-        seconds, microseconds = self._client.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return time_of(self._client)
 
     def ask(
         self, event: ApprovalEvent, *, nonce: str, asked: int, expires: int, fractions: Sequence[str], mailed: bool
@@ -124,7 +130,7 @@ class ApprovalStore:
             clock, *rows = pipeline.execute(raise_on_error=False)
         if isinstance(clock, Exception):
             raise clock
-        now = int(clock[0]) * 1000 + int(clock[1]) // 1000
+        now = clock_milliseconds(clock)
         found = [_sound(name, row, now) for name, row in zip(request_ids, rows, strict=True)]
         return [kept for kept in found if kept is not None]
 

@@ -12,7 +12,7 @@ from approval_mail.approvals.book import Book
 from approval_mail.approvals.rows import Kept
 from approval_mail.approvals.values import Approval
 from approval_mail.errors import InvalidRecord
-from approval_mail.store.history import moment
+from approval_mail.store.arguments import moment
 
 logger = logging.getLogger(__name__)
 

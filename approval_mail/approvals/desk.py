@@ -15,7 +15,7 @@ from approval_mail.approvals.errors import ApprovalExists, NotPending
 from approval_mail.approvals.rows import Ending, Kept
 from approval_mail.approvals.values import Approval, Page, Stats, Status
 from approval_mail.redaction import redact
-from approval_mail.store.history import moment
+from approval_mail.store.arguments import milliseconds, moment
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Desk:
         nonce = secrets.token_hex(8)
         with self.book.steps():
             asked = self.book.store.now()
-            expires = asked + round(seconds * 1000)
+            expires = asked + milliseconds(seconds)
             event = records.asked(
                 {
                     **given,
@@ -105,7 +105,7 @@ class Desk:
 
     def extend(self, request_id: str, seconds: float) -> Approval:
         """Put a pending request's deadline off by ``seconds``, with its reminders and all else that hangs on it."""
-        longer = round(records.seconds("seconds", seconds) * 1000)
+        longer = milliseconds(records.seconds("seconds", seconds))
         nonce = secrets.token_hex(8)
         with self.book.steps():
             while True:

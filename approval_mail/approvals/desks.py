@@ -39,8 +39,8 @@ def clock() -> Clock:
 @services.per_process
 def watcher() -> Watcher:
     """Waits for requests, on connections of its own."""
-    client = operator_client(services.settings().redis_url)
-    return Watcher(Desk(_book(client)), _store(client).listen)
+    book = _book(operator_client(services.settings().redis_url))
+    return Watcher(Desk(book), book.store.listen)
 
 
 def _store(client: Any) -> ApprovalStore:

@@ -13,7 +13,7 @@ from approval_mail.approvals.values import Approval, Status
 from approval_mail.errors import InvalidEvent
 from approval_mail.events import ApprovalEvent
 from approval_mail.fields import Fields
-from approval_mail.store.history import moment
+from approval_mail.store.arguments import milliseconds, moment
 from approval_mail.timing import MAX_APPROVAL_TIMEOUT
 
 #: The event that tells how a request ended; none tells that it was withdrawn.
@@ -127,28 +127,29 @@ def approval(kept: Kept) -> Approval:
 
 def cursor(last: Approval) -> str:
     """What asks for the requests after ``last``."""
-    return f"{round(last.requested_at.timestamp() * 1000)}.{last.request_id}"
+    return f"{milliseconds(last.requested_at.timestamp())}.{last.request_id}"
 
 
 def read_cursor(text: str) -> tuple[int, str]:
     """A cursor's parts; raises ValueError if ``text`` is none."""
-    milliseconds, dot, name = text.partition(".")
-    if not dot or not milliseconds.isdecimal() or not milliseconds.isascii() or not REQUEST_ID.fullmatch(name):
+    asked, dot, name = text.partition(".")
+    if not dot or not asked.isdecimal() or not asked.isascii() or not REQUEST_ID.fullmatch(name):
         raise ValueError("the cursor is none: pass the one of the page before, or leave it out")
-    return int(milliseconds), name
+    return int(asked), name
 
 
 def ending(approval: Approval, zone: tzinfo | None) -> str:
     """One sentence, without its full stop, on how a request that is no longer pending ended."""
     what = f"request {approval.request_id} ({approval.tool_name} for {approval.user_id})"
     if approval.status is Status.EXPIRED:
-        return f"{what} expired at {_when(approval.expires_at, zone)}"
+        return f"{what} expired at {word_time(approval.expires_at, zone)}"
     by = f" by {approval.responder_id}" if approval.responder_id else ""
     because = f": {approval.reason}" if approval.reason else ""
-    return f"{what} was {approval.status}{by} at {_when(approval.ended_at or approval.expires_at, zone)}{because}"
+    return f"{what} was {approval.status}{by} at {word_time(approval.ended_at or approval.expires_at, zone)}{because}"
 
 
-def _when(moment: datetime, zone: tzinfo | None) -> str:
+def word_time(moment: datetime, zone: tzinfo | None) -> str:
+    """A time in a zone, which names itself."""
     there = moment.astimezone(zone)
     return f"{there:%Y-%m-%d %H:%M:%S} {there.tzname()}"
 

@@ -11,7 +11,7 @@ import click
 from approval_mail import services
 
 #: Modules that the extra ``api`` brings.
-_EXTRA = ("fastapi", "fastapi_offline", "limits", "prometheus_client", "python_multipart", "uvicorn")
+EXTRA = ("fastapi", "fastapi_offline", "limits", "prometheus_client", "python_multipart", "uvicorn")
 
 
 @click.command("api", short_help="The HTTP API on one address.")
@@ -32,7 +32,7 @@ def command(host: str, port: int, first_keys: bool) -> None:
     """
     if first_keys and services.settings().approval_api_keys_file is None:
         raise click.UsageError("--first-keys makes the file that APPROVAL_API_KEYS_FILE names: set it")
-    if not all(importlib.util.find_spec(name) for name in _EXTRA):
+    if not all(importlib.util.find_spec(name) for name in EXTRA):
         click.echo("this needs the extra api: pip install 'approval-mail[api]'", err=True)
         sys.exit(2)
     from approval_mail.api import server  # noqa: PLC0415 the extra's modules, which other commands do without

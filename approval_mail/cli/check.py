@@ -226,7 +226,7 @@ _CHECKS: dict[str, Callable[[], str]] = {
 @click.option("--only", type=click.Choice(_CHECKS), multiple=True, help="This check alone; repeat it for more.")
 @as_json_option
 def command(wait: float, only: tuple[str, ...], as_json: bool) -> None:
-    """Try settings, templates, routes, Redis, worker, beat, and SMTP up to RSET; nothing is sent.
+    """Try settings, templates, routes, Redis, spool, worker, beat, and SMTP up to RSET; nothing is sent.
 
     Exit code 0 if all is well, 1 if not, 2 if the settings cannot be used.
     """

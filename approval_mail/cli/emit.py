@@ -7,13 +7,12 @@ import sys
 import click
 
 from approval_mail import hooks
-from approval_mail.cli.event_fields import field_option, parse
-from approval_mail.events import EVENT_TYPES
+from approval_mail.cli.event_fields import event_type_argument, field_option, parse
 from approval_mail.hooks import Receipt
 
 
 @click.command("emit", short_help="Record an event from the shell.")
-@click.argument("event_type", metavar="TYPE")
+@event_type_argument
 @field_option
 @click.argument("more", nargs=-1, metavar="[NAME=TEXT]...")
 def command(event_type: str, fields: tuple[str, ...], more: tuple[str, ...]) -> None:
@@ -23,8 +22,6 @@ def command(event_type: str, fields: tuple[str, ...], more: tuple[str, ...]) -> 
     approval-mail emit approval_requested --field request_id=abc12345 \\
         --field user_id=agent-7 --field tool_name=git_commit --field arguments:='{"message": "fix"}'
     """
-    if event_type not in EVENT_TYPES:
-        raise click.UsageError(f"event type {event_type!r} is unknown; use one of: {', '.join(EVENT_TYPES)}")
     receipt = hooks.emit(event_type, parse((*fields, *more)))
     click.echo(receipt.value)
     if receipt is Receipt.DISABLED:

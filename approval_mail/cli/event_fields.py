@@ -1,4 +1,4 @@
-"""An event's fields on a command line: ``--field NAME=TEXT``, or ``NAME:=JSON`` for a JSON value."""
+"""An event on a command line: its type, and fields as ``--field NAME=TEXT``, or ``NAME:=JSON`` for a JSON value."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from typing import Any
 
 import click
 
+from approval_mail.events import EVENT_TYPES
+
+
+def _known(ctx: click.Context, parameter: click.Parameter, event_type: str) -> str:
+    if event_type not in EVENT_TYPES:
+        raise click.UsageError(f"event type {event_type!r} is unknown; use one of: {', '.join(EVENT_TYPES)}")
+    return event_type
+
+
+event_type_argument = click.argument("event_type", metavar="TYPE", callback=_known)
 field_option = click.option(
     "--field", "fields", multiple=True, metavar="NAME=TEXT|NAME:=JSON", help="A field of the event; repeat it."
 )

@@ -21,9 +21,9 @@ def command(smtp_port: int, http_port: int) -> None:
     require_extra()
     # The extra's modules, which other commands do without.
     from approval_mail.demo.catcher import CaughtMail, MailCatcher  # noqa: PLC0415
-    from approval_mail.demo.ending import ended_by_signals  # noqa: PLC0415
     from approval_mail.demo.inbox import Inbox  # noqa: PLC0415
     from approval_mail.demo.reading import one_line, read  # noqa: PLC0415
+    from approval_mail.stopping import ended_by_signals  # noqa: PLC0415
 
     def tell(mail: CaughtMail) -> None:
         click.echo(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON.")
 
 
+def can_draw() -> bool:
+    """Whether what is printed is read by a person, on a terminal that can draw over what it shows."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def row(value: DataclassInstance) -> dict[str, Any]:
     """A dataclass as a JSON object, times as ISO 8601 text."""
     return {
@@ -31,8 +38,7 @@ def row(value: DataclassInstance) -> dict[str, Any]:
 
 def local(moment: datetime) -> str:
     """A time in NOTIFICATION_TIMEZONE, which names itself."""
-    there = moment.astimezone(services.settings().timezone)
-    return f"{there:%Y-%m-%d %H:%M:%S} {there.tzname()}"
+    return records.word_time(moment, services.settings().timezone)
 
 
 def plural(count: int, thing: str) -> str:

@@ -10,13 +10,14 @@ from pathlib import Path
 import click
 
 from approval_mail import services
-from approval_mail.cli.event_fields import field_option, parse
+from approval_mail.cli.event_fields import event_type_argument, field_option, parse
 from approval_mail.cli.output import as_json_option
+from approval_mail.cli.sample import REQUEST_ID
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
 from approval_mail.routing import BY_THE_EVENT, DEFAULT_ROUTE, Choice, Routes, RoutesFile, Routing
 
 #: Fields that an event must have and that hardly any rule asks for.
-_STAND_INS = {"request_id": "00000000-test-4000-8000-000000000000"}
+_STAND_INS = {"request_id": REQUEST_ID}
 _FRACTION = {"fraction": "0.5"}
 #: What is printed in place of a rule's name.
 _NOBODYS_RULE = {DEFAULT_ROUTE: "default route (EMAIL_TO)", BY_THE_EVENT: "the event's own email_to"}
@@ -28,7 +29,7 @@ def command() -> None:
 
 
 @command.command("test", short_help="Who would be told of an event of TYPE.")
-@click.argument("event_type", metavar="TYPE")
+@event_type_argument
 @field_option
 @click.option(
     "--file",
@@ -48,8 +49,6 @@ def test(event_type: str, fields: tuple[str, ...], path: Path | None, as_json: b
     approval-mail routes test approval_requested --field user_id=kim --field tool_name=payout_eu \\
         --field amount:=1200 --file routes.toml
     """
-    if event_type not in EVENT_TYPES:
-        raise click.UsageError(f"event type {event_type!r} is unknown; use one of: {', '.join(EVENT_TYPES)}")
     settings = services.settings()
     data = {**_STAND_INS, **(_FRACTION if EVENT_TYPES[event_type].recurs else {}), **parse((*fields, *more))}
     event = ApprovalEvent.from_dict(event_type, data, now=datetime.now(timezone.utc), localise=settings.localise)

@@ -12,6 +12,8 @@ from approval_mail.events import EVENT_TYPES, ApprovalEvent
 from approval_mail.links import Links
 from approval_mail.rendering import Entry
 
+#: Of what is only a test, in the log and in traces too.
+REQUEST_ID = "00000000-test-4000-8000-000000000000"
 #: Time that an approver has, as in the guide.
 _TIME_TO_ANSWER = timedelta(minutes=5)
 #: Of that, what has passed when the answer comes, and at the reminder.
@@ -37,7 +39,6 @@ _WORDS = {
     },
 }
 
-
 #: Stand in where APPROVAL_PUBLIC_URL is unset, so that the mail's buttons are seen; they lead nowhere.
 _LINKS = Links("https://approve.example.com", ("an example, not a secret that anything believes",))
 
@@ -46,7 +47,7 @@ def sample(type_name: str, *, tool_name: str = "git_commit") -> ApprovalEvent:
     """A plausible event of this type, as of now."""
     now = datetime.now(timezone.utc)
     data = {
-        "request_id": "00000000-test-4000-8000-000000000000",
+        "request_id": REQUEST_ID,
         "user_id": "agent-7",
         "tool_name": tool_name,
         "requested_at": now - timedelta(seconds=12),
@@ -60,7 +61,7 @@ def sample(type_name: str, *, tool_name: str = "git_commit") -> ApprovalEvent:
 
 def example(type_name: str, language: str, now: datetime, given: Mapping[str, Any]) -> ApprovalEvent:
     """An event of this type as a story tells it in one of settings.LANGUAGES; ``given`` replaces or adds fields."""
-    words = _WORDS[language]
+    words = _words(language)
     asked = now - _passed(type_name)
     data: dict[str, Any] = {
         "request_id": "3f2b81c4-5a0e-4c1d-9b7e-6d2f8a4e9c10",
@@ -71,7 +72,7 @@ def example(type_name: str, language: str, now: datetime, given: Mapping[str, An
     }
     if type_name in words:
         data |= {"responder_id": "operator", "reason": words[type_name]}
-    elif EVENT_TYPES[type_name].moot_when_decided:
+    elif EVENT_TYPES[type_name].asks:
         files = ["payout/limits.py", "tests/test_limits.py"]
         data["arguments"] = {"message": words["message"], "files": files, "push": False}
     return _event(type_name, {**data, **given}, now)
@@ -79,7 +80,7 @@ def example(type_name: str, language: str, now: datetime, given: Mapping[str, An
 
 def example_digest(language: str, now: datetime, given: Mapping[str, Any]) -> list[Entry]:
     """Events of every type that one mail tells; ``given`` replaces or adds fields of each."""
-    words = _WORDS[language]
+    words = _words(language)
     refund = {"order": "2025-1025-0417", "amount": 128_000, "reason": words["refund"]}
     deploy = {"service": "payout", "version": "2.4.1", "region": "ap-northeast-2"}
     restart = {"unit": "payout-worker@2", "graceful": True}
@@ -115,6 +116,11 @@ def example_links(event: ApprovalEvent) -> _Urls:
     return {"approve_url": urls["approve_url"], "reject_url": urls["reject_url"]}
 
 
+def _words(language: str) -> Mapping[str, str]:
+    """English ones for a language that has none here: an example is no reason to fail."""
+    return _WORDS.get(language, _WORDS["en"])
+
+
 def _about(beginning: str, tool_name: str, user_id: str, now: datetime, *, minutes: float = 5) -> dict[str, Any]:
     """What differs from one example's request to the next; ``minutes`` are left of its time."""
     return {
@@ -137,4 +143,4 @@ def _event(type_name: str, data: Mapping[str, Any], now: datetime) -> ApprovalEv
     if EVENT_TYPES[type_name].recurs:
         data = {"fraction": _FRACTION, **data}
     event = ApprovalEvent.from_dict(type_name, data, now=now, localise=services.settings().localise)
-    return replace(event, decidable=event.kind.moot_when_decided)
+    return replace(event, decidable=event.kind.asks)

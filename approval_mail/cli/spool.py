@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import click
@@ -10,6 +11,15 @@ import click
 from approval_mail import services
 from approval_mail.celery import wake_gather
 from approval_mail.cli.output import as_json_option, local, plural
+from approval_mail.spool import Spool
+
+
+def _spool() -> Spool:
+    """This host's, whose folder can be listed; OSError: it cannot, and what waits there is not known."""
+    spool = services.spool()
+    if spool.folder.exists():
+        os.listdir(spool.folder)
+    return spool
 
 
 @click.group("spool")
@@ -21,7 +31,7 @@ def command() -> None:
 @as_json_option
 def list_spooled(as_json: bool) -> None:
     """One row per event, oldest first."""
-    waiting = list(services.spool().events())
+    waiting = list(_spool().events())
     rows = [
         {
             "event_id": found.event.event_id,
@@ -45,7 +55,7 @@ def list_spooled(as_json: bool) -> None:
 def replay(as_json: bool) -> None:
     """Bring what waits into Redis; exit code 1 if something is left."""
     services.settings()
-    waiting = len(services.spool().paths())
+    waiting = len(_spool().paths())
     if waiting and not as_json:
         click.echo(f"Replaying {plural(waiting, 'event')} from {services.spool().folder} ...", err=True)
     replayed = 0

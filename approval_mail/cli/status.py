@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import os
 import sys
 import time
 from datetime import datetime
@@ -16,8 +15,8 @@ import click
 from approval_mail import overview, services
 from approval_mail.cli.live import looks
 from approval_mail.cli.live.trend import Throughput, Trend
-from approval_mail.cli.output import as_json_option, local, plain, routes_faults, row
-from approval_mail.demo.ending import ended_by_signals
+from approval_mail.cli.output import as_json_option, can_draw, local, plain, routes_faults, row
+from approval_mail.stopping import ended_by_signals
 
 #: Module that the extra ``watch`` brings.
 _EXTRA = "rich"
@@ -115,7 +114,7 @@ def _stay(interval: float, *, as_json: bool) -> None:
     if as_json:
         _print_lines(trend, interval)
         return
-    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+    if not can_draw():
         click.echo("status --watch draws on a terminal: add --json for a line of JSON each time", err=True)
         sys.exit(2)
     if not importlib.util.find_spec(_EXTRA):

@@ -18,8 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from approval_mail.demo.catcher import CaughtMail, MailCatcher
-from approval_mail.demo.pages import SANDBOX, Page, Pages
+from approval_mail.demo.pages import SANDBOX, Pages
 from approval_mail.demo.reading import read
+from approval_mail.rendering.decision_page import Page
 
 #: Names by which a browser on this machine asks; any port, for who forwards this one.
 _HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d+)?", re.IGNORECASE)

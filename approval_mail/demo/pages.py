@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from string import Template
 
 from approval_mail.demo.catcher import CaughtMail
 from approval_mail.demo.reading import Reading, one_line, read
+from approval_mail.rendering.decision_page import Page
 
 #: What a mail's HTML may do, as its frame and its own policy say: open links in tabs, which are not sandboxed.
 SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
@@ -42,15 +42,6 @@ _MORE = Template("<p>One more, from another shell:</p><pre>$command</pre>")
 #: Without scripts the list grows all the same.
 _REFRESH = '<noscript><meta http-equiv="refresh" content="3"></noscript>'
 _CURRENT = ' aria-current="true"'
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One HTML document and the nonce that its own style and script carry."""
-
-    html: str
-    #: Fresh for each document, so that no markup out of a mail can know it.
-    nonce: str
 
 
 class Pages:

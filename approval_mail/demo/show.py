@@ -19,13 +19,13 @@ from approval_mail import approvals, hooks, services
 from approval_mail.approvals import Approval, ApprovalsUnavailable, Status
 from approval_mail.demo import environment
 from approval_mail.demo.deliveries import Call
-from approval_mail.demo.ending import ended_by_signals
 from approval_mail.demo.processes import DemoFailed
 from approval_mail.demo.reading import one_line, read
 from approval_mail.demo.stage import Stage, set_up
 from approval_mail.demo.story import Scene, Story, story
 from approval_mail.demo.visitor import PageRefused, Visitor
 from approval_mail.rendering.message import message_id
+from approval_mail.stopping import ended_by_signals
 
 #: The temporary folder's name begins so; it holds the logs, the append-only file and the spool.
 FOLDER_PREFIX = "approval-mail-demo-"

@@ -36,7 +36,6 @@ _DEAD_PHASES = (*_STEPS, "render", "deferral", "record", "routing")
 _MOOT = (
     *(f"already {row.outcome}" for row in EVENT_TYPES.values() if row.outcome),
     "already cancelled",
-    "already expired",
     "expired",
 )
 
@@ -244,7 +243,7 @@ ROWS: tuple[Gauge | Gauges | Counter | Histogram, ...] = (
     Counter(
         "approval_mail_attempts_total",
         "Tries of a mail by result and SMTP step: sent, dead, failed (may pass), unknown (may have been accepted), "
-        "unspent (the mail server became unusable first). "
+        "unspent (the mail server became unusable, or the lease was lost, first). "
         "Of a worker that dies, its last try is missing.",
         "attempts",
         ("result", "phase"),

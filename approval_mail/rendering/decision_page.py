@@ -65,7 +65,7 @@ class Page:
     """One HTML document and the nonce that its own style and script carry."""
 
     html: str
-    #: Fresh for each document, so that nothing out of a request can know it.
+    #: Fresh for each document, so that no markup out of a request or a mail can know it.
     nonce: str
 
 

@@ -41,7 +41,7 @@ def in_order(entries: Sequence[Entry], now: datetime) -> list[tuple[str, Entry]]
         group, event = placed[0], placed[1].event
         since = event.occurred_at
         deadline = None
-        if event.kind.moot_when_decided:
+        if event.kind.asks:
             since, deadline = event.requested_at or since, event.expires_at
         return GROUPS.index(group), deadline is None, deadline or since, since, event.event_id
 
@@ -84,7 +84,7 @@ def digest_variables(
 
 def _group(event: ApprovalEvent, now: datetime, ended: set[str]) -> str:
     """One of GROUPS; ``ended`` are the requests whose outcome the same digest tells."""
-    if not event.kind.moot_when_decided:
+    if not event.kind.asks:
         return "timeout" if event.kind.outcome == "timed out" else "outcome"
     if event.request_id in ended:
         return "ended"

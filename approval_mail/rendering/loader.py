@@ -14,11 +14,10 @@ from markupsafe import Markup, escape
 
 from approval_mail.events import EVENT_TYPES
 from approval_mail.rendering.message import one_line
+from approval_mail.settings import LANGUAGES
 
 logger = logging.getLogger(__name__)
 
-#: The language whose templates lie in the folder itself; the others have a folder of their name.
-_FIRST_LANGUAGE = "ko"
 #: Files without words, which all languages share.
 _SHARED = frozenset(("style.css", "digest.css", "countdown.js"))
 #: Name of the mail that tells of several events; the others have their event type's.
@@ -35,7 +34,7 @@ class Loader(BaseLoader):
 
     def places(self, name: str) -> list[Path]:
         parts = split_template_path(name)
-        if self._language != _FIRST_LANGUAGE and name not in _SHARED:
+        if self._language != LANGUAGES[0] and name not in _SHARED:
             parts = [self._language, *parts]
         return [folder.joinpath(*parts) for folder in self._folders]
 

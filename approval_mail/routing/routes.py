@@ -84,7 +84,7 @@ class Routes:
             chosen = _chosen(event, matching, default, warnings) or unruled
         unknown: list[str] = []
         barred = _barred(event, matching, unknown)
-        if unknown and event.kind.moot_when_decided:
+        if unknown and event.kind.asks:
             # Somebody who must not decide could be among those who are told.
             reason = (
                 f"{unknown[0]}, so whom to leave out is not known; mend that, then: approval-mail dead retry EVENT_ID"

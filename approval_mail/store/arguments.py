@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from approval_mail.events import ApprovalEvent
@@ -50,8 +52,18 @@ def call_name() -> str:
 
 def time_of(client: Any) -> int:
     """Milliseconds of the store's own clock, as scripts count time."""
-    seconds, microseconds = client.time()
+    return clock_milliseconds(client.time())
+
+
+def clock_milliseconds(reply: Sequence[int | str]) -> int:
+    """What the command TIME answers, seconds and microseconds, as scripts count time."""
+    seconds, microseconds = reply
     return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def moment(milliseconds: int) -> datetime:
+    """A time of the store's clock as an aware datetime."""
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
 
 
 def milliseconds(seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""The state machine of events and mails; each method is one script."""
+"""The state machine of events and mails; what changes it is one script each."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from approval_mail.store.arguments import (
     call_name,
     flag,
     milliseconds,
+    moment,
     record_args,
     seconds_or_none,
     time_of,
     wake_up,
 )
 from approval_mail.store.counters import parts
-from approval_mail.store.history import History, moment
+from approval_mail.store.history import History
 from approval_mail.store.lua import Scripts
 from approval_mail.store.notices import Notices
 from approval_mail.store.values import Addressed, Counts, Recorded, Survey, Taken, Verdict, WakeUp, Work
@@ -42,16 +43,17 @@ class EventStore:
 
     ::
 
-        record ──▶ pending ───take───▶ claimed ──settle──────────▶ sent
-                    ▲ ▲ ▲               │ │ ├────settle, bury────▶ dead ──discard──▶ suppressed
-                    │ │ └─ release, ────┘ │ └───address, begin───▶ suppressed
+        record ──▶ pending ───take───▶ claimed ──settle──────────────────▶ sent
+                    ▲ ▲ ▲               │ │ ├────settle, bury, address───▶ dead ──discard──▶ suppressed
+                    │ │ └─ release, ────┘ │ └────address, begin, settle──▶ suppressed
                     │ │    rescue         │
                     │ └─── defer ─────────┘  (a later due time)
-                    └───── revive ◀── dead
+                    └───── reopen ◀── dead
 
     A mail, one recipient of an event, is open until it is sent, dead or suppressed; an event is
     finished once none of its mails is open: dead if any is dead, else sent if any was sent, else
     suppressed. What is taken is addressed before it is sent: its recipients are frozen, and its claim is named.
+    What ``defer``, ``rescue`` or ``postpone`` would put off past ``max_age`` is dead.
     A lease ends by Redis's clock; ``rescue`` brings back what it covered.
 
     Keys, all on one cluster slot (``P`` is ``<namespace>:{store}:``):
@@ -425,16 +427,16 @@ class EventStore:
             pipeline.zcount(f"{self._prefix}pending", older if older == "-inf" else f"({older}", newer)
         return [int(count) for count in pipeline.execute()]
 
-    def revive(self, event_id: str) -> int:
+    def reopen(self, event_id: str) -> int:
         """Reopen an event's dead mails; answers how many."""
-        return int(self._run("revive", event_id))
+        return int(self._run("reopen", event_id))
 
     def discard(self, event_id: str, *, reason: str) -> int:
         """Turn an event's dead mails into suppressed ones; answers how many."""
         return int(self._run("discard", event_id, reason, self._lifetime))
 
 
-_MOOT = {row.name: True for row in EVENT_TYPES.values() if row.moot_when_decided}
+_MOOT = {row.name: True for row in EVENT_TYPES.values() if row.asks}
 _MOOT_TYPES = json.dumps(_MOOT)
 _MOOT_RULES = json.dumps(
     {

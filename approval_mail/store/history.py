@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timezone
 from typing import Any
 
 import redis
 
 from approval_mail.errors import InvalidRecord
 from approval_mail.events import EVENT_TYPES
+from approval_mail.store.arguments import moment
 from approval_mail.store.values import Change, DeadMail, Failure
 
 #: Keys that Redis looks at in one go while a short request id is searched for.
@@ -129,8 +129,3 @@ def _mail(text: str) -> dict[str, Any]:
         return mail if mail["s"] else {}
     except (ValueError, TypeError, KeyError):
         return {"s": "dead", "p": "record", "r": "the record of this mail is damaged", "a": 0, "t": 0}
-
-
-def moment(milliseconds: int) -> datetime:
-    """A time of the store's clock as an aware datetime."""
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)

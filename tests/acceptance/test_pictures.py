@@ -74,7 +74,7 @@ def test_every_mail_fits_a_narrow_phone_with_the_links_of_the_settings(run: Run,
             page.goto((tmp_path / "mail.html").as_uri())
             assert page.evaluate("document.documentElement.scrollWidth") <= 320, (kind, language)
             buttons = page.locator("a[href^='http://approve.test:8020/decide/']").count()
-            assert buttons == (2 if EVENT_TYPES[kind].moot_when_decided else 0), (kind, language)
+            assert buttons == (2 if EVENT_TYPES[kind].asks else 0), (kind, language)
         for language in LANGUAGES:
             run("preview", "digest", "--lang", language, "--out", "mail.html", **links)
             page.goto((tmp_path / "mail.html").as_uri())

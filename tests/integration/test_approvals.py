@@ -25,7 +25,6 @@ from tests.rig.claims import claims
 from tests.rig.redis_server import RedisServer
 from tests.rig.waiting import wait_for
 
-_SECONDS = 1_000
 P = "approval_mail:{store}:"
 
 
@@ -375,7 +374,7 @@ def test_a_mail_is_moot_from_the_first_try_once_the_request_has_ended(
         open_ones += [item.event_id for item in work]
 
     assert {(name.partition(":")[0], reason) for name, reason in suppressed.items()} == {
-        (expired.request_id, "moot: already expired"),
+        (expired.request_id, "moot: expired"),
         (decided.request_id, "moot: already rejected"),
     }
     assert len(suppressed) == 4

@@ -83,7 +83,7 @@ def test_rescues_and_holds_are_counted(store: EventStore, client: redis.Redis) -
 def test_a_reopened_event_finishes_once_more(store: EventStore) -> None:
     record(store, event("r1"))
     send(store, claim(store), REFUSED)
-    store.revive("r1:approval_requested")
+    store.reopen("r1:approval_requested")
     send(store, claim(store), SENT)
     assert counted(store, "finished") == {("approval_requested", "dead"): 1, ("approval_requested", "sent"): 1}
 

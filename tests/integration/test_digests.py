@@ -385,7 +385,7 @@ def test_where_everybody_is_left_out_the_mails_are_dead_and_can_be_retried_by_ot
     assert (dead.recipient, dead.phase) == ("kim@example.com", "routing")
     assert "only who asked" in dead.reason
     assert f"Dead r1:approval_rejected: {dead.reason}" in caplog.text
-    assert rig.store.revive("r1:approval_rejected") == 1
+    assert rig.store.reopen("r1:approval_rejected") == 1
     assert make().send()["sent"] == 1
     assert [mail.recipient for mail in smtp.mails] == [OP]
 

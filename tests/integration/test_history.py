@@ -85,7 +85,7 @@ def test_an_unknown_outcome_and_a_replay_from_the_spool_are_told(store: EventSto
 def test_what_an_operator_did_to_a_dead_mail_is_told(store: EventStore) -> None:
     record(store, event())
     send(store, claim(store), REFUSED)
-    store.revive("r1:approval_requested")
+    store.reopen("r1:approval_requested")
     send(store, claim(store), REFUSED)
     store.discard("r1:approval_requested", reason="discarded by an operator")
     assert [row[:3] for row in rows(store)[2:]] == [
@@ -126,7 +126,7 @@ def test_a_trace_is_bounded_in_length_and_goes_with_its_event(store: EventStore,
 def test_a_reopened_event_keeps_its_trace(store: EventStore, client: redis.Redis) -> None:
     record(store, event())
     send(store, claim(store), REFUSED)
-    store.revive("r1:approval_requested")
+    store.reopen("r1:approval_requested")
     assert client.pttl("approval_mail:{store}:trace:r1:approval_requested") == -1
 
 

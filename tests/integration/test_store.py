@@ -517,32 +517,32 @@ def test_a_replica_refuses_a_script_with_its_own_word(own_redis: RedisServer) ->
             EventStore(impatient).rescue()
 
 
-def test_a_revived_event_resolves_its_recipients_again_and_skips_those_already_sent(store: EventStore) -> None:
+def test_a_reopened_event_resolves_its_recipients_again_and_skips_those_already_sent(store: EventStore) -> None:
     record(store, event())
     send(store, claim(store, ("a@example.com", "typo@example.com")), SENT, REFUSED)
-    assert store.revive("r1:approval_requested") == 1
+    assert store.reopen("r1:approval_requested") == 1
     assert states(store) == {"pending": 1}
     held = claim(store, ("a@example.com", "mended@example.com"))
     [work] = store.begin(held.token, held.event_ids, attempt=0)[0]
     assert work.recipients == (Recipient("mended@example.com"),)
 
 
-def test_reviving_what_everybody_has_been_sent_by_now_ends_it_as_sent(store: EventStore) -> None:
+def test_reopening_what_everybody_has_been_sent_by_now_ends_it_as_sent(store: EventStore) -> None:
     record(store, event())
     send(store, claim(store, ("a@example.com", "typo@example.com")), SENT, REFUSED)
-    store.revive("r1:approval_requested")
+    store.reopen("r1:approval_requested")
     assert claims(store, groups=1, size=10, recipients=["a@example.com"]) == []
     assert states(store) == {"sent": 1}
 
 
-def test_a_dead_mail_is_revived_while_another_of_its_event_is_under_way(store: EventStore) -> None:
+def test_a_dead_mail_is_reopened_while_another_of_its_event_is_under_way(store: EventStore) -> None:
     record(store, event())
     held = claim(store, ("bad@example.com", "good@example.com"))
     store.begin(held.token, held.event_ids, attempt=0)
     store.settle(held.token, upcoming=("r1:approval_requested", "bad@example.com"))
     store.settle(held.token, settled=("r1:approval_requested", "bad@example.com", REFUSED))
     assert [mail.recipient for mail in store.history.dead()] == ["bad@example.com"]
-    assert store.revive("r1:approval_requested") == 1
+    assert store.reopen("r1:approval_requested") == 1
     assert states(store) == {"claimed": 1}
     store.settle(held.token, upcoming=("r1:approval_requested", "good@example.com"))
     store.settle(held.token, settled=("r1:approval_requested", "good@example.com", SENT))
@@ -656,7 +656,7 @@ def test_no_open_event_ever_expires(store: EventStore, client: redis.Redis) -> N
     record(store, event())
     send(store, claim(store), REFUSED)
     assert client.pttl("approval_mail:{store}:event:r1:approval_requested") > 0
-    store.revive("r1:approval_requested")
+    store.reopen("r1:approval_requested")
     assert client.pttl("approval_mail:{store}:event:r1:approval_requested") == -1
 
 
@@ -692,7 +692,7 @@ def test_the_scripts_run_on_a_cluster(tmp_path: Path) -> None:
             record(store, event("r1"))
             record(store, event("r2"))
             assert send(store, claim(store), SENT, REFUSED) == ["sent", "dead"]
-            store.revive("r2:approval_requested")
+            store.reopen("r2:approval_requested")
             store.hold(reason="x", next_step="y")
             store.postpone()
             store.unhold()
@@ -832,7 +832,7 @@ def test_an_acceptance_is_recorded_though_an_operator_reopened_the_mail_meanwhil
     lapse(client, store)
     new = claim(store)
     store.bury(new.token, work.event_id, phase="deferral", reason="too old")
-    assert store.revive(work.event_id) == 1
+    assert store.reopen(work.event_id) == 1
     store.settle(old.token, settled=(*mail, SENT))
     assert claims(store, groups=1, size=10, recipients=["op@example.com"]) == [], "it is not sent once more"
     assert states(store) == {"sent": 1}
@@ -868,7 +868,7 @@ def test_a_mail_that_is_reopened_while_its_event_is_taken_is_not_forgotten(
     lapse(client, store)
     [taken] = store.take(10, token="t")
     assert taken.recipients == (Recipient("b@example.com"),)
-    assert store.revive("r1:approval_requested") == 1
+    assert store.reopen("r1:approval_requested") == 1
     rows = [Addressed(taken.event_id, "t:1", taken.recipients, before=True)]
     assert store.address("t", rows) == {taken.event_id}
     held = Claim("t:1", (taken.event_id,))

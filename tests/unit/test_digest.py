@@ -65,7 +65,7 @@ def an_entry(
         data["fraction"] = "0.5"
     event = ApprovalEvent.from_dict(type_name, data | fields, now=at, localise=lambda moment: moment)
     event = dataclasses.replace(event, decidable=of_our_store)
-    if links and event.decidable and event.kind.moot_when_decided:
+    if links and event.decidable and event.kind.asks:
         return Entry(event, **LINKS.urls(event.request_id, RECIPIENT))
     return Entry(event)
 

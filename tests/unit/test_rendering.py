@@ -37,7 +37,7 @@ REQUEST_ID = "3f9a1c52-7b0e-4d61-9c2a-5e8f0b7d4a16"
 TYPES = list(EVENT_TYPES)
 OUTCOMES = [name for name, row in EVENT_TYPES.items() if row.outcome]
 #: Types of mails that ask for an answer.
-ASKING = [name for name, row in EVENT_TYPES.items() if row.moot_when_decided]
+ASKING = [name for name, row in EVENT_TYPES.items() if row.asks]
 LANGUAGES = ["ko", "en"]
 APPROVE, REJECT = "https://approve.example.com/decide/abc.def", "https://approve.example.com/decide/ghi.jkl"
 PACKAGED = Path(__file__).parents[2] / "templates" / "emails"

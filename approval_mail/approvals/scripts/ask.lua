@@ -22,8 +22,6 @@ redis.call('ZADD', prefix .. 'approvals', asked, id)
 redis.call('ZADD', prefix .. 'approvals:pending', asked, id)
 redis.call('ZADD', prefix .. 'ids', 0, id)
 -- The id may be one that was used before history began.
-for _, zset in ipairs({'finished', 'approvals:approved', 'approvals:rejected', 'approvals:expired', 'approvals:cancelled'}) do
-  redis.call('ZREM', prefix .. zset, id)
-end
+remove_from(ENDED, id)
 plan_request(id)
 return {'asked', wake[2], wake[3]}

@@ -19,9 +19,7 @@ end
 
 local forgotten = redis.call('ZRANGEBYSCORE', prefix .. 'finished', '-inf', now - tonumber(ARGV[3]), 'LIMIT', 0, most)
 for _, id in ipairs(forgotten) do
-  for _, zset in ipairs({'finished', 'approvals', 'ids', 'approvals:approved', 'approvals:rejected', 'approvals:expired',
-    'approvals:cancelled'}) do
-    redis.call('ZREM', prefix .. zset, id)
-  end
+  remove_from({'approvals', 'ids'}, id)
+  remove_from(ENDED, id)
 end
 return {up_to_now('deadlines'), up_to_now('reminders'), up_to_now('unheard')}

@@ -23,7 +23,7 @@ local wake = ARGV[2] ~= '' and record_event(2) or {'', -1, 0}
 redis.call('HSET', key, 'status', status, 'finisher', nonce, 'responder', responder, 'reason', reason, 'ended', now)
 redis.call('ZREM', prefix .. 'approvals:pending', id)
 redis.call('ZADD', prefix .. 'approvals:' .. status, asked, id)
-for _, zset in ipairs({'deadlines', 'unheard', 'untold'}) do redis.call('ZREM', prefix .. zset, id) end
+remove_from({'deadlines', 'unheard', 'untold'}, id)
 for _, fraction in ipairs(split(fractions or '')) do
   redis.call('ZREM', prefix .. 'reminders', fraction .. ' ' .. id)
 end

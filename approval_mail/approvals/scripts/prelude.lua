@@ -1,5 +1,12 @@
 -- Put after the store's prelude, before every script of this folder.
 
+-- Where a request is once it has ended.
+local ENDED = {'finished', 'approvals:approved', 'approvals:rejected', 'approvals:expired', 'approvals:cancelled'}
+
+local function remove_from(zsets, id)
+  for _, zset in ipairs(zsets) do redis.call('ZREM', prefix .. zset, id) end
+end
+
 -- When a pending request's deadline, its reminders and the look whether anybody was told of it are due.
 -- Reminders that were sent, and a request already known to be untold, stay as they are.
 local function plan_request(id)

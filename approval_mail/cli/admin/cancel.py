@@ -8,11 +8,8 @@ import click
 
 from approval_mail.approvals import desks
 from approval_mail.cli.admin.options import request_id_argument, responder_option
-from approval_mail.cli.admin.short_ids import whole
+from approval_mail.cli.admin.short_ids import LEAST_TO_END, whole
 from approval_mail.cli.output import as_json_option, ending
-
-#: Characters of a request id that are asked for at the least.
-_LEAST = 4
 
 
 @click.command("cancel", short_help="Withdraw a pending request.")
@@ -23,5 +20,5 @@ _LEAST = 4
 def command(text: str, reason: str, responder: str, as_json: bool) -> None:
     """Withdraw a pending request: its tool is not run, and mails that have not gone out are suppressed."""
     desk = desks.for_operators()
-    found = desk.cancel(whole(desk, text, least=_LEAST), responder_id=responder, reason=reason)
+    found = desk.cancel(whole(desk, text, least=LEAST_TO_END), responder_id=responder, reason=reason)
     click.echo(json.dumps(found.as_json()) if as_json else ending(found))

@@ -9,11 +9,8 @@ import click
 from approval_mail.approvals import desks
 from approval_mail.approvals.values import Approval
 from approval_mail.cli.admin.options import request_id_argument, responder_option
-from approval_mail.cli.admin.short_ids import whole
+from approval_mail.cli.admin.short_ids import LEAST_TO_END, whole
 from approval_mail.cli.output import as_json_option, ending
-
-#: Characters of a request id that a decision asks for at the least.
-_LEAST = 4
 
 
 @click.command("approve", short_help="Let a tool be run.")
@@ -28,7 +25,7 @@ def approve(text: str, reason: str, responder: str, as_json: bool) -> None:
     approval-admin approve 3f2b81c4 --reason "Approved for testing"
     """
     desk = desks.for_operators()
-    _tell(desk.approve(whole(desk, text, least=_LEAST), responder_id=responder, reason=reason), as_json)
+    _tell(desk.approve(whole(desk, text, least=LEAST_TO_END), responder_id=responder, reason=reason), as_json)
 
 
 @click.command("reject", short_help="Refuse to let a tool be run.")
@@ -45,7 +42,7 @@ def reject(text: str, reason: str, responder: str, as_json: bool) -> None:
     if not reason.strip():
         raise click.UsageError("a rejection needs a reason: --reason TEXT")
     desk = desks.for_operators()
-    _tell(desk.reject(whole(desk, text, least=_LEAST), responder_id=responder, reason=reason), as_json)
+    _tell(desk.reject(whole(desk, text, least=LEAST_TO_END), responder_id=responder, reason=reason), as_json)
 
 
 def _tell(decided: Approval, as_json: bool) -> None:

@@ -17,11 +17,6 @@ _LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _HOME, _END_LINE, _END_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
-def is_terminal() -> bool:
-    """Whether what is printed is read by a person, on a terminal that can draw over what it shows."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-
-
 def size() -> os.terminal_size:
     """Columns and lines of the terminal as they are at the moment."""
     try:

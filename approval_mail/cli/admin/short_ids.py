@@ -12,6 +12,8 @@ from approval_mail.approvals.errors import UnknownApproval
 from approval_mail.approvals.values import Approval
 from approval_mail.cli.admin.table import table
 
+#: Characters of a request id that whoever ends a request gives at the least.
+LEAST_TO_END = 4
 #: Requests that are shown where one was meant.
 _SHOWN = 10
 

@@ -16,8 +16,8 @@ from approval_mail.approvals.values import Approval, Status
 from approval_mail.cli.admin import screen
 from approval_mail.cli.admin.pages import newest
 from approval_mail.cli.admin.table import fit, table
-from approval_mail.cli.output import as_json_option, local, plain
-from approval_mail.demo.ending import ended_by_signals
+from approval_mail.cli.output import as_json_option, can_draw, local, plain
+from approval_mail.stopping import ended_by_signals
 
 #: Seconds between two looks.
 _LOOK_AGAIN = 1.0
@@ -70,7 +70,7 @@ def command(as_json: bool) -> None:
     follower = _Follower(desks.for_operators())
     try:
         with ended_by_signals():
-            if as_json or not screen.is_terminal():
+            if as_json or not can_draw():
                 _print_changes(follower)
             else:
                 _draw(follower)

@@ -20,7 +20,7 @@ from approval_mail import services
 from approval_mail.cli.live.looks import Lookout
 from approval_mail.cli.live.page import Page
 from approval_mail.cli.live.trend import Trend
-from approval_mail.demo.ending import ended_by_signals
+from approval_mail.stopping import ended_by_signals
 
 #: Seconds between two looks at the keyboard and what was found.
 _TICK = 0.1

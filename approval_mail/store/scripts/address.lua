@@ -29,7 +29,7 @@ for _, row in ipairs(cjson.decode(ARGV[4])) do
       if state == 'open' then
         left = settle_event(id, ARGV[3]) == ''
       else
-        close_open_mails(id, state, '', phase, reason, ARGV[3])
+        close_open_mails(id, state, phase, reason, ARGV[3])
         left = false
       end
     end

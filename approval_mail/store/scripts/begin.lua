@@ -35,7 +35,7 @@ for i = 8, #ARGV do
     end
     local reason = moot(key, late == '1' or try > 0)
     if reason then
-      close_open_mails(id, 'suppressed', '', '', reason, ARGV[5])
+      close_open_mails(id, 'suppressed', '', reason, ARGV[5])
       rows[#rows + 1] = {'suppressed', id, reason}
     else
       redis.call('ZADD', CLAIMED, now + tonumber(ARGV[4]), id)

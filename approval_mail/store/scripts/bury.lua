@@ -4,5 +4,4 @@ local refusal = write_despite_full_memory()
 if refusal then return refusal end
 local id = ARGV[3]
 if redis.call('HGET', event_key(id), 'token') ~= ARGV[2] then return 0 end
-local _, closed = close_open_mails(id, 'dead', '', ARGV[4], ARGV[5], ARGV[6])
-return #closed
+return close_open_mails(id, 'dead', ARGV[4], ARGV[5], ARGV[6])

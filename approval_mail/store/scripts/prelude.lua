@@ -67,10 +67,6 @@ local function note(id, state, recipient, reason, code, attempt)
   if redis.call('RPUSH', key, string.format('%d %s', now, row)) > MAX_TRACE then redis.call('LPOP', key) end
 end
 
-local function note_mail(id, recipient, mail, state)
-  note(id, state or mail.s, recipient, mail.r, mail.c, mail.a)
-end
-
 -- Counters for good, fields of one hash: a name and its labels with tabs between (counters.py). What cannot be counted,
 -- for a value that is no number, say, or a Redis user that may not, is done all the same.
 local function count_up(name, by) redis.pcall('HINCRBY', prefix .. 'counters', name, by or 1) end
@@ -115,8 +111,8 @@ local function approval_key(request) return prefix .. 'approval:' .. request end
 local function ended(request)
   local status, expires = unpack(redis.call('HMGET', approval_key(request), 'status', 'expires'))
   if not status then return 'moot: the request is no longer on record' end
+  if status == 'expired' or (status == 'pending' and tonumber(expires) <= now) then return 'moot: expired' end
   if status ~= 'pending' then return 'moot: already ' .. status end
-  if tonumber(expires) <= now then return 'moot: already expired' end
 end
 
 -- Some mail server has accepted a mail about this request: somebody can know of it.
@@ -153,20 +149,21 @@ local function settle_event(id, history)
   return state
 end
 
--- Give every open mail of an event its final state; answers the event's final state and the recipients.
-local function close_open_mails(id, state, code, phase, reason, history)
-  local token, closed = redis.call('HGET', event_key(id), 'token'), {}
+-- Give every open mail of an event its final state, and the event its own; answers how many mails there were.
+local function close_open_mails(id, state, phase, reason, history)
+  local token, closed = redis.call('HGET', event_key(id), 'token'), 0
   for recipient, mail in pairs(mails_of(id)) do
     if mail.s == 'open' then
-      mail.s, mail.c, mail.p, mail.r = state, code, phase, reason
+      mail.s, mail.c, mail.p, mail.r = state, '', phase, reason
       save_mail(id, recipient, mail)
-      note(id, state, recipient, reason, code)
+      note(id, state, recipient, reason)
       count_closed(id, recipient, mail)
       tally(token, state)
-      closed[#closed + 1] = recipient
+      closed = closed + 1
     end
   end
-  return settle_event(id, history), closed
+  settle_event(id, history)
+  return closed
 end
 
 -- Pending again at a later time, or dead once older than max_age; answers 'deferred' or 'dead'.
@@ -177,7 +174,7 @@ local function defer_event(id, wait, urgent_wait, max_age, reason, history)
   local give_up = redis.call('HGET', key, 'resolved') == '1' and since + max_age or math.huge
   if now >= give_up then
     local given = string.format('not delivered within %d s', max_age / 1000)
-    close_open_mails(id, 'dead', '', 'deferral', reason ~= '' and given .. '; last: ' .. reason or given, history)
+    close_open_mails(id, 'dead', 'deferral', reason ~= '' and given .. '; last: ' .. reason or given, history)
     return 'dead'
   end
   local expires = tonumber(redis.call('HGET', key, 'expires'))

@@ -61,7 +61,7 @@ if urgent ~= '1' and ARGV[13] ~= ''
 -- It may have been decided since the try began, while mails before it were sent.
 local moot = next_decidable == '1' and cjson.decode(ARGV[14])[type] and ended(next_request)
 if moot then
-  close_open_mails(next_id, 'suppressed', '', '', moot, history)
+  close_open_mails(next_id, 'suppressed', '', moot, history)
   return {state, moot}
 end
 if not upcoming or upcoming.s ~= 'open' then return {state, 'done'} end
@@ -69,7 +69,7 @@ if upcoming.o >= tonumber(ARGV[4]) then
   upcoming.s = 'dead'
   upcoming.r = string.format('outcome unknown %d times; last: %s', upcoming.o, upcoming.r or 'the worker died')
   save_mail(next_id, next_recipient, upcoming)
-  note_mail(next_id, next_recipient, upcoming)
+  note(next_id, upcoming.s, next_recipient, upcoming.r, upcoming.c, upcoming.a)
   count_closed(next_id, next_recipient, upcoming)
   tally(token, 'dead')
   settle_event(next_id, history)

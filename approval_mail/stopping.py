@@ -1,4 +1,4 @@
-"""How the demo is asked to end."""
+"""How a program that stays is asked to end."""
 
 from __future__ import annotations
 
