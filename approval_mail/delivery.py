@@ -123,8 +123,12 @@ class Delivery:
     def _channel_fails(
         self, claim: Claim, parcels: Sequence[Parcel], trouble: ChannelTrouble, lease: Lease, attempt: int
     ) -> bool:
-        """Spend no event's attempts: try again soon if that may help, else hold the channel and defer."""
+        """Spend no attempts of what waits: try again soon if that may help, else hold the channel and defer."""
         held = self._store.count().held_since is not None
+        for parcel in parcels:
+            if parcel.doubtful:  # As without the trouble: another try soon may be a duplicate.
+                self._defer(claim, parcel)
+        parcels = [parcel for parcel in parcels if not parcel.doubtful]
         if not trouble.permanent and not held and attempt < timing.QUICK_RETRIES:
             logger.warning("Channel trouble, try %d: %s", attempt + 1, trouble.reason)
             if self._covers_another_try(lease, attempt):
@@ -151,10 +155,14 @@ class Delivery:
             if parcel.work.rounds == 0 and attempt < timing.QUICK_RETRIES and not parcel.doubtful:
                 soon = True
                 continue
-            reason = next(reversed(parcel.failed.values()))
-            wait = timing.round_wait(parcel.work.rounds)
-            self._store.defer(claim.token, {parcel.work.event_id: wait}, reason=reason)
+            self._defer(claim, parcel)
         return soon and self._covers_another_try(lease, attempt)
+
+    def _defer(self, claim: Claim, parcel: Parcel) -> None:
+        """Put off to its next round, for what failed last."""
+        reason = next(reversed(parcel.failed.values()))
+        wait = timing.round_wait(parcel.work.rounds)
+        self._store.defer(claim.token, {parcel.work.event_id: wait}, reason=reason)
 
     @staticmethod
     def _covers_another_try(lease: Lease, attempt: int) -> bool:

@@ -82,14 +82,11 @@ class Recorder:
             except Exception as error:  # The host must not fail for what its resolver, say, makes of REDIS_URL.
                 self._lose_redis(error)
                 return self._keep(event, nonce)
-            if not recorded.new:
-                logger.info("Event known already: %s", event)
-                return Receipt.DUPLICATE
-            logger.info("Event enqueued: %s", event)
+            logger.info("Event enqueued: %s" if recorded.new else "Event known already: %s", event)
             if recorded.wake_up:
                 self._wake(recorded.wake_up)
         self._find_redis()
-        return Receipt.ACCEPTED
+        return Receipt.ACCEPTED if recorded.new else Receipt.DUPLICATE
 
     def _read(self, type_name: str, data: Mapping[str, Any]) -> ApprovalEvent:
         now = datetime.now(timezone.utc)

@@ -69,7 +69,7 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
         services.store(), services.addressing(), batch_size=settings.batch_size, by_beat=by_beat, due=due
     )
     if not claims:
-        _wake_for_what_remains(shortest=timing.ROOM_EVERY)
+        wake_for_what_remains(shortest=timing.ROOM_EVERY)
         return
     batches = sum(batching.count(len(claim.event_ids), settings.batch_size) for claim in claims)
     header = [
@@ -86,7 +86,7 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
         # No message may have left, and their leases would run for long. One that did leave finds nothing to do.
         for claim in claims:
             services.store().release(claim.token, claim.event_ids, unbegun=True)
-        _wake_for_what_remains(shortest=timing.ROOM_EVERY)
+        wake_for_what_remains(shortest=timing.ROOM_EVERY)
         raise
 
 
@@ -111,9 +111,9 @@ def send_batch(self: Task, token: str, event_ids: list[str]) -> dict[str, int]:
         logger.error("Claim %s took longer than %d s; its lease brings back the rest", token, timing.SOFT_TIME_LIMIT)
         outcome = services.store().tally(token)
     except TryAgain:
-        _wake_for_what_remains()  # There is room for what this try has sent.
+        wake_for_what_remains()  # There is room for what this try has sent.
         raise
-    _wake_for_what_remains()
+    wake_for_what_remains()
     return outcome
 
 
@@ -124,7 +124,7 @@ def conclude(outcomes: list[dict[str, int]] | dict[str, int], started: float, ba
     rows = [outcomes] if isinstance(outcomes, dict) else outcomes
     totals = {word: sum(row[word] for row in rows) for word in ("sent", "deferred", "dead", "suppressed")}
     logger.info("%s", Summary(batches=batches, seconds=time.time() - started, **totals))
-    _wake_for_what_remains()
+    wake_for_what_remains()
 
 
 def _replay_spool() -> None:
@@ -134,7 +134,8 @@ def _replay_spool() -> None:
         logger.warning("The spool could not be replayed (%s); the next gather tries again", error)
 
 
-def _wake_for_what_remains(*, shortest: float = 0) -> None:
+def wake_for_what_remains(*, shortest: float = 0) -> None:
+    """Ask for the next gather, at the earliest in ``shortest`` seconds, if work remains and none is asked for."""
     settings = services.settings()
     try:
         wake_up = services.store().wake(

@@ -76,6 +76,7 @@ class EventStore:
     P routes                   hash    by place when it was said, and why its routes are not taken; half a minute
     P channel                  hash    since, reason, next_step, kind, failures, probe, probing (1, then the token of
                                        the claim that probes); only while held
+    P take:<call>              string  JSON list of the event_id that this call of take.lua took; one lease
     P tally:<token>            hash    mails by what became of them in one claim; 15 min
     P wake                     string  due time of the outstanding wake-up; its wait and 5 s
     P room                     string  down to how many claimed events a gather finds room for any and for urgent ones;
@@ -209,7 +210,7 @@ class EventStore:
         while most > 0:
             now = min(most, _CHUNK_OF_CLAIMS)
             try:
-                rows = self._run("take", milliseconds(timing.LEASE), now, token, flag(urgent))
+                rows = self._run("take", milliseconds(timing.LEASE), now, token, flag(urgent), call_name())
             except redis.RedisError:
                 if not taken:
                     raise

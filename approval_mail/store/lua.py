@@ -35,6 +35,15 @@ class Scripts:
 
     def each(self, script: str, calls: Iterable[Sequence[str | int]]) -> list[Any]:
         """Run a script once for each of ``calls``, in one round trip; the server takes all of them or none."""
+        known = list(calls)
+        try:
+            return self._each(script, known)
+        except redis.exceptions.NoScriptError:
+            # The server is another, or was started anew, since the client looked whether it has the script. Calls that
+            # it has heard are known by their names.
+            return self._each(script, known)
+
+    def _each(self, script: str, calls: Iterable[Sequence[str | int]]) -> list[Any]:
         pipeline: Any = self._client.pipeline(transaction=False)
         for args in calls:
             self._scripts[script](keys=self._keys, args=[self._prefix, *args], client=pipeline)

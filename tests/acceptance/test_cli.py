@@ -158,6 +158,14 @@ def test_the_spool_is_listed_and_replayed(run: Run, redis_server: RedisServer) -
     assert json.loads(run("status", "--json").stdout)["pending"] == 1
 
 
+@pytest.mark.parametrize("command", ["list", "replay"])
+def test_a_spool_that_cannot_be_listed_is_not_called_empty(run: Run, tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").touch()
+    done = run("spool", command, NOTIFICATION_SPOOL_DIR=str(tmp_path / "file"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{tmp_path / 'file'}: Not a directory\n"
+
+
 def test_a_worker_replays_the_spool_of_its_host(run: Run, start: Start, smtp: SMTPServer) -> None:
     gone = f"redis://127.0.0.1:{free_port()}/0"
     run("emit", "approval_requested", *FIELDS, REDIS_URL=gone)

@@ -79,3 +79,16 @@ def test_without_a_beat_the_hooks_wake_ups_deliver_and_one_that_returns_catches_
     world.fault_begins()
     assert world.judge(within=10).sent == told + 1
     assert status(world)["beat_seconds_ago"] < 10
+
+
+@pytest.mark.fault("broker message lost")
+def test_the_clock_finds_a_request_whose_wake_up_was_lost_though_beat_gathers_once_in_an_hour(world: World) -> None:
+    world.settings["NOTIFICATION_BATCH_TIMEOUT"] = "3600"
+    worker = idle_worker(world)
+    world.beat()
+    freeze(world, worker)
+    world.tell(1, types=["approval_requested"])
+    assert lose(world)
+    thaw(worker)
+    world.fault_begins()
+    assert world.judge(within=10).sent == 1

@@ -899,3 +899,17 @@ class TestGuard:
             @approvals.requires_approval(tool_name="deploy")
             def deploy() -> Iterator[int]:
                 yield 1
+
+
+@pytest.mark.parametrize("expires", ["soon", None])
+def test_a_damaged_deadline_stops_nobody_elses_mail(desk: Desk, client: redis.Redis, expires: str | None) -> None:
+    damaged, sound = ask(desk), ask(desk)
+    store = EventStore(client)
+    [claim] = claims(store, groups=1, size=10, recipients=["kim@example.com"])
+    if expires:
+        client.hset(f"{P}approval:{damaged.request_id}", "expires", expires)
+    else:
+        client.hdel(f"{P}approval:{damaged.request_id}", "expires")
+    work, suppressed = store.begin(claim.token, claim.event_ids, attempt=0)
+    assert suppressed == {f"{damaged.request_id}:approval_requested": "moot: expired"}
+    assert [one.event_id for one in work] == [f"{sound.request_id}:approval_requested"]

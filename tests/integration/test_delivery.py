@@ -175,6 +175,28 @@ def test_an_unknown_outcome_is_tried_again_later_with_the_same_message_id(
     assert len({mail.message_id for mail in smtp.mails}) == 1
 
 
+@pytest.mark.parametrize("attempt", [0, timing.QUICK_RETRIES])
+def test_an_unknown_outcome_gets_no_quick_try_though_the_server_went_away_after_it(
+    rig: Rig, smtp: SMTPServer, attempt: int
+) -> None:
+    def go(connection: Connection) -> None:
+        smtp.stop()
+        connection.reset()
+
+    for n in range(3):
+        record(rig.store, event(f"r{n}"))
+    smtp.on("dot", act=go, times=1)
+    [claim] = rig.gather()
+    if attempt:
+        rig.delivery.send(claim, attempt=attempt)
+    else:
+        with pytest.raises(TryAgain):
+            rig.delivery.send(claim, attempt=attempt)
+    rounds = [rig.store._client.hget(f"approval_mail:{{store}}:event:{name}", "rounds") for name in claim.event_ids]
+    assert rounds == ["1", None, None], "it alone has spent one"
+    assert states(rig.store) == ({"deferred": 3} if attempt else {"deferred": 1, "claimed": 2})
+
+
 def test_a_copy_of_a_running_try_sends_nothing(rig: Rig, smtp: SMTPServer) -> None:
     record(rig.store, event())
     [claim] = rig.gather()

@@ -10,7 +10,7 @@ from tests.rig.waiting import wait_for
 
 _PREFIX = "approval_mail:{store}:"
 #: What is not about any event, and an hour's tally of each claim.
-_NOT_OF_EVENTS = ("beat", "counters", "failures", "room", "tally:", "told:", "wake", "watch", "window")
+_NOT_OF_EVENTS = ("beat", "counters", "failures", "room", "take:", "tally:", "told:", "wake", "watch", "window")
 
 
 def of_events(client: redis.Redis) -> set[str]:

@@ -126,11 +126,12 @@ def test_a_wake_up_is_asked_for_what_remains(store: EventStore) -> None:
         return seconds(store.wake(batch_size=2, batch_timeout=5))
 
     assert wake() is None
-    record(store, event("r1"))
-    store.rescue()
+    hooks_own = record(store, event("r1", "approval_approved")).wake_up
+    assert hooks_own
+    store.rescue(due=hooks_own.due)
     assert wake() == 5, "a part of a batch waits for its time"
     assert wake() is None, "one is outstanding"
-    record(store, event("r2"))
+    record(store, event("r2", "approval_approved"))
     store.rescue()
     assert wake() == 0, "a full batch does not wait"
     store.rescue()
@@ -143,6 +144,38 @@ def test_a_wake_up_is_asked_for_what_remains(store: EventStore) -> None:
     found = wake()
     assert found is not None
     assert 25 < found <= 30
+
+
+def test_urgent_events_that_stay_behind_wait_no_longer_than_patience_lasts(
+    store: EventStore, client: redis.Redis
+) -> None:
+    """As when the channel works again, or a burst came in before its first gather."""
+    record(store, event("r1"))
+    store.rescue()
+    found = seconds(store.wake(batch_size=10, batch_timeout=3600))
+    assert found is not None
+    assert 0 < found <= timing.URGENT_PATIENCE
+    store.rescue(due=int(client.get("approval_mail:{store}:wake") or 0))
+    client.zadd("approval_mail:{store}:urgent", {"r1:approval_requested": 1})
+    assert seconds(store.wake(batch_size=10, batch_timeout=3600)) == 0
+
+
+def test_a_part_of_a_batch_hides_nothing_that_comes_sooner(store: EventStore, client: redis.Redis) -> None:
+    def wake() -> float:
+        client.delete("approval_mail:{store}:wake")
+        found = seconds(store.wake(batch_size=10, batch_timeout=3600, longest=3600))
+        assert found is not None
+        return found
+
+    record(store, event("r1"))
+    held = claim(store)
+    record(store, event("o1", "approval_approved"))
+    assert 40 < wake() <= timing.LEASE, "a lease that may run out"
+    store.defer(held.token, dict.fromkeys(held.event_ids, 30), reason="451")
+    assert 25 < wake() <= 30, "what is due later"
+    client.delete("approval_mail:{store}:pending")
+    record(store, event("o2", "approval_approved"))
+    assert wake() == 3600
 
 
 def test_where_there_is_no_room_a_wake_up_waits_for_some(store: EventStore, client: redis.Redis) -> None:
@@ -370,6 +403,57 @@ def test_a_try_counts_once_however_often_its_client_has_to_ask(redis_server: Red
     assert [change.state for change in store.history.trace("r1")] == ["pending", "claimed", "dead"]
 
 
+def test_what_one_call_took_is_answered_again_to_a_client_that_did_not_hear(
+    redis_server: RedisServer, store: EventStore, client: redis.Redis
+) -> None:
+    for n in range(5):
+        record(store, event(f"r{n}"))
+    unheard = 2
+
+    def is_heard(request: bytes, reply: bytes) -> bool:
+        nonlocal unheard
+        if not unheard or b"EVALSHA" not in request or b"NOSCRIPT" in reply:
+            return True
+        unheard -= 1
+        return False
+
+    with Proxy(redis_server.port, is_heard) as proxy, worker_client(proxy.redis_url) as far:
+        taken = EventStore(far).take(3, token="t")
+    assert not unheard
+    assert [one.event_id for one in taken] == [f"r{n}:approval_requested" for n in range(3)]
+    assert all(one.record for one in taken)
+    assert states(store) == {"claimed": 3, "pending": 2}
+    assert all(0 < client.pttl(key) <= timing.LEASE * 1000 for key in client.scan_iter("*take:*"))
+    assert [one.event_id[:2] for one in store.take(3, token="t")] == ["r3", "r4"], "another call takes others"
+
+
+def test_verdicts_are_recorded_once_though_the_server_forgets_its_scripts_on_the_way(
+    redis_server: RedisServer, store: EventStore, client: redis.Redis
+) -> None:
+    """As one does that is started anew under a digest: the client looks for the script only before it sends the lot."""
+    for n in range(3):
+        record(store, event(f"r{n}"))
+    held = claim(store)
+    store.begin(held.token, held.event_ids, attempt=0)
+    for event_id in held.event_ids:
+        store.settle(held.token, upcoming=(event_id, "op@example.com"))
+    lost: list[bytes] = []
+
+    def forget(request: bytes, reply: bytes) -> bool:
+        if lost or request.count(b"EVALSHA") < 3:
+            return True
+        lost.append(request)
+        client.script_flush()
+        return False
+
+    with Proxy(redis_server.port, forget) as proxy, worker_client(proxy.redis_url) as far:
+        verdict = Verdict("sent", code=250, phase="dot", counts={"accepted\tapproval_requested": 1})
+        EventStore(far).settle_each(held.token, [(event_id, "op@example.com", verdict) for event_id in held.event_ids])
+    assert lost
+    assert states(store) == {"sent": 3}
+    assert store.counters()["accepted", "approval_requested"] == 3
+
+
 def test_known_failures_do_not_count_as_unknown(store: EventStore, client: redis.Redis) -> None:
     record(store, event())
     for _ in range(2 * MAX_OPEN_TRIES):
@@ -551,6 +635,16 @@ def test_a_dead_mail_is_reopened_while_another_of_its_event_is_under_way(store: 
     assert store.begin(held.token, held.event_ids, attempt=0)[0][0].recipients == (Recipient("bad@example.com"),)
 
 
+def test_an_event_that_history_has_passed_over_is_reopened_all_the_same(store: EventStore, client: redis.Redis) -> None:
+    """NOTIFICATION_HISTORY_DAYS was shortened: the lists of what is dead forget it sooner than it goes itself."""
+    record(store, event())
+    send(store, claim(store), REFUSED)
+    client.delete("approval_mail:{store}:dead", "approval_mail:{store}:buried")
+    assert store.reopen("r1:approval_requested") == 1
+    assert states(store) == {"pending": 1}
+    assert client.pttl("approval_mail:{store}:event:r1:approval_requested") == -1
+
+
 def test_a_discarded_mail_is_suppressed_with_the_reason(store: EventStore) -> None:
     record(store, event())
     send(store, claim(store), REFUSED)
@@ -648,7 +742,7 @@ def test_finished_events_stay_as_history_and_then_expire(client: redis.Redis) ->
     assert states(store) == {"sent": 1}
     wait_for(lambda: not states(store), seconds=3)
     store.rescue()
-    left = {key for key in client.keys("*") if "tally" not in key}
+    left = {key for key in client.keys("*") if "tally:" not in key and "take:" not in key}
     assert left <= {f"approval_mail:{{store}}:{name}" for name in ("wake", "window", "counters")}
 
 

@@ -111,7 +111,8 @@ local function approval_key(request) return prefix .. 'approval:' .. request end
 local function ended(request)
   local status, expires = unpack(redis.call('HMGET', approval_key(request), 'status', 'expires'))
   if not status then return 'moot: the request is no longer on record' end
-  if status == 'expired' or (status == 'pending' and tonumber(expires) <= now) then return 'moot: expired' end
+  -- A deadline that is damaged has passed, as it has for who decides.
+  if status == 'expired' or (status == 'pending' and (tonumber(expires) or 0) <= now) then return 'moot: expired' end
   if status ~= 'pending' then return 'moot: already ' .. status end
 end
 
@@ -206,6 +207,13 @@ local function has_room()
   return claimed <= tonumber(from), claimed <= tonumber(urgent_from)
 end
 
+-- Milliseconds until a key expires, 0 if it is not there. `most` is the longest that it was ever given: a clock that was
+-- set back would have it stay for longer.
+local function left_of(name, most) return math.max(0, math.min(redis.call('PTTL', prefix .. name), most)) end
+
+-- Milliseconds until a gather may look for room again; timing.ROOM_EVERY at the most.
+local function until_room() return left_of('room', 1000) end
+
 -- Record an event once. ARGV from `first`: id, record, type, request id, nonce of this call, expires or '',
 -- recipients or '', how long it waited in the spool or '', then '1' or '' for urgent, recurs and decidable, then batch
 -- size, batch timeout, urgent timeout, wake-up's lifetime.
@@ -243,8 +251,8 @@ local function record_event(first)
 
   -- The first urgent event goes at once; those of the next window ride together at its end, and
   -- where there is no room for them they wait until a gather may look for some again.
-  local window = redis.call('PTTL', prefix .. 'window')
-  if not room_for_urgent then window = math.max(window, redis.call('PTTL', prefix .. 'room')) end
+  local window = left_of('window', tonumber(urgent_timeout))
+  if not room_for_urgent then window = math.max(window, until_room()) end
   if window > 0 then return recorded(ask_wake(window, tonumber(lifetime))) end
   if tonumber(urgent_timeout) > 0 then redis.call('SET', prefix .. 'window', '1', 'PX', urgent_timeout) end
   return recorded(ask_wake(0, tonumber(lifetime)))

@@ -12,8 +12,9 @@ end
 if reopened == 0 then return 0 end
 redis.call('ZREM', BURIED, id)
 redis.call('HSET', key, 'resolved', '', 'since', now, 'rounds', 0, 'late', '1')
+redis.call('ZREM', prefix .. 'dead', id)
 -- While other mails of it are under way it stays where it is, and is claimed anew after them.
-if redis.call('ZREM', prefix .. 'dead', id) == 1 then
+if not redis.call('ZSCORE', PENDING, id) and not redis.call('ZSCORE', CLAIMED, id) then
   redis.call('PERSIST', key)
   redis.call('PERSIST', trace_key(id))
   put_pending(id, now)
