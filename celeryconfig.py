@@ -3,7 +3,7 @@
 from approval_mail import broker, parsers, services, timing
 
 _settings = services.settings()
-_over_redis = _settings.broker_url.startswith(("redis://", "rediss://"))
+_over_redis = _settings.broker_is_redis
 
 broker_url, broker_use_ssl = parsers.split_tls(_settings.broker_url)
 result_backend, redis_backend_use_ssl = parsers.split_tls(_settings.result_backend)

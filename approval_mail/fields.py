@@ -36,9 +36,11 @@ _MAX_LOOK = 10_000
 _USUAL_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{3}(\d{3})?)?)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]+")
 #: C0 and C1 controls but tab and line feed, bidirectional and shaping controls (they reorder what is read),
-#: byte order mark, line separators, lone surrogates, annotation marks and tags (they can hide whole sentences).
+#: what is not seen (a name could look like another's, or empty; but the joiners of scripts and emoji stay), byte order
+#: mark, line separators, lone surrogates, annotation marks and tags (they can hide whole sentences).
 _UNSAFE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    r"\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb"
     r"\U000e0000-\U000e0fff]"
 )
 

@@ -113,9 +113,14 @@ def renderer(language: str = "") -> Renderer:
 
 def renderers() -> list[Renderer]:
     """Those of every language that the installation sends in as it starts."""
+    return [renderer(language) for language in languages()]
+
+
+def languages() -> list[str]:
+    """Those of NOTIFICATION_LANGUAGE and of the rules as they are; raises InvalidRoutes if those never were good."""
     file = routes_file()
     named = file.current().languages if file else frozenset()
-    return [renderer(language) for language in sorted({settings().language, *named})]
+    return sorted({settings().language, *named})
 
 
 @cache

@@ -117,6 +117,10 @@ class Settings:
         return self.celery_broker_url or self.redis_url
 
     @property
+    def broker_is_redis(self) -> bool:
+        return self.broker_url.startswith(("redis://", "rediss://"))
+
+    @property
     def result_backend(self) -> str:
         return self.celery_result_backend or self.redis_url
 

@@ -59,7 +59,7 @@ def _lines(names: Collection[str]) -> Iterator[Line]:
         if name not in names and not (name == "settings" and services.loaded().problems):
             continue
         started = time.perf_counter()
-        if name in _ASKED_THROUGH_REDIS and not redis_ok:
+        if not redis_ok and (name == "beat" or (name == "worker" and services.settings().broker_is_redis)):
             yield Line(name, False, 0.0, "not tried: it is asked through Redis", "mend Redis first")
             continue
         ok, detail, next_step = _ask(look)
@@ -104,25 +104,31 @@ def _templates() -> str:
     folder = services.settings().template_dir
     if folder and not folder.is_dir():
         raise _Trouble(f"{folder} is no folder: the packaged templates are used", "mend NOTIFICATION_TEMPLATE_DIR")
-    renderer, now = services.renderer(), datetime.now(timezone.utc)
-    sources = renderer.sources()
-    for name in (*EVENT_TYPES, DIGEST):
-        if name == DIGEST:
-            content = renderer.render_digest(example_digest(services.settings().language, now, {}), now)
-        else:
-            event = sample(name)
-            content = renderer.render(event, now, **example_links(event))
-        if content.template != sources[f"{name}.html"]:
-            raise _Trouble(
-                f"{renderer.fault(name)}; {content.template} is used in its place", "mend the template at that line"
-            )
-    return f"all {len(EVENT_TYPES)} mails and the digest render; {_where_from(sources)}"
+    try:
+        languages = services.languages()
+    except InvalidRoutes:  # The line of routes says so.
+        languages = [services.settings().language]
+    now = datetime.now(timezone.utc)
+    taken: dict[str, str] = {}
+    for language in languages:
+        renderer = services.renderer(language)
+        for name in (*EVENT_TYPES, DIGEST):
+            if name == DIGEST:
+                content = renderer.render_digest(example_digest(language, now, {}), now)
+            else:
+                event = sample(name)
+                content = renderer.render(event, now, **example_links(event))
+            fault = renderer.fault(name)
+            if fault:
+                raise _Trouble(f"{fault}; {content.template} is used in its place", "mend the template at that line")
+        taken |= {path: name for name, path in renderer.sources().items()}
+    return f"all {len(EVENT_TYPES)} mails and the digest render; {_where_from(taken)}"
 
 
 def _where_from(sources: Mapping[str, str]) -> str:
-    """Each template file by the folder that it is taken from."""
+    """Each template file, by its path, under the folder that it is in."""
     names = defaultdict(list)
-    for name, path in sources.items():
+    for path, name in sources.items():
         taken = Path(path)
         names[taken.parent].append(name if taken.name == name else f"{name} (made from {taken.name})")
     return "; ".join(f"from {folder}: {', '.join(found)}" for folder, found in names.items())
@@ -207,8 +213,6 @@ def _held(said: str = "") -> str:
     return f"; workers hold the channel since {local(counts.held_since)}{why}: {again}"
 
 
-#: Checks that say nothing of their own subject while Redis is out of reach.
-_ASKED_THROUGH_REDIS = frozenset(("worker", "beat"))
 _CHECKS: dict[str, Callable[[], str]] = {
     "settings": _settings,
     "templates": _templates,

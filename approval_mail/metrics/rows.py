@@ -158,6 +158,11 @@ ROWS: tuple[Gauge | Gauges | Counter | Histogram, ...] = (
         "1 if NOTIFICATION_ENABLED is on in the settings of the process that was scraped, else 0.",
         lambda seen: seen.overview.enabled,
     ),
+    Gauge(
+        "approval_mail_batch_timeout_seconds",
+        "NOTIFICATION_BATCH_TIMEOUT in the settings of the process that was scraped: so long may an outcome wait.",
+        lambda seen: services.settings().batch_timeout,
+    ),
     Gauges(
         "approval_mail_events",
         "Events by where they are, each counted once; of those sent, dead and suppressed the ones still on record.",

@@ -18,6 +18,7 @@ _LINE_TAGS = frozenset(
 )
 #: Tags that also stand apart by a blank line.
 _APART_TAGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6", "hr", "ol", "p", "ul"))
+_ITEM = "- "
 _INVISIBLE = re.compile("[\u00ad\u034f\u200b\u200c\u2060\ufeff]")
 #: What a page holds besides its words.
 _MARKUP = re.compile(r"<(head|style|script|title)\b.*?</\1>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
@@ -81,10 +82,10 @@ class _Layout(HTMLParser):
             self.handle_data(given.get("alt", ""))
         elif tag == "a":
             self._link = (given.get("href", ""), len(self._lines), len(self._line))
-        else:
+        elif self._line != _ITEM or tag in ("li", "ul", "ol"):  # A paragraph in an item begins beside its mark.
             self._edge(tag)
         if tag == "li":
-            self._line = "- "
+            self._line = _ITEM
         elif tag == "pre":
             self._preformatted += 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import logging
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: Files without words, which all languages share.
 _SHARED = frozenset(("style.css", "digest.css", "countdown.js"))
+#: A space that HTML drops: at the beginning of a line, or before another one. The last of several may end a line.
+_COLLAPSING = re.compile(r"^ | (?= )", re.MULTILINE)
 #: Name of the mail that tells of several events; the others have their event type's.
 DIGEST = "digest"
 
@@ -109,4 +112,5 @@ def stamp(path: Path) -> tuple[int, int] | None:
 
 def _lines(text: str) -> Markup:
     """Text as HTML that keeps its lines and indents, also in Outlook, which knows no pre-wrap."""
-    return Markup(str(escape(text)).replace("  ", "&nbsp; ").replace("\n", "<br>\n"))  # noqa: S704 - escaped here
+    kept = _COLLAPSING.sub("&nbsp;", str(escape(text)))
+    return Markup(kept.replace("\n", "<br>\n"))  # noqa: S704 - escaped here

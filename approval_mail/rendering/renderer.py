@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import html
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -50,6 +51,10 @@ class Content:
     text: str
     #: Path of the template that made it, for logs.
     template: str
+
+
+#: What a mail's templates can name, with spans of time in the words of a duration.txt.
+_Values = Callable[[Template], dict[str, Any]]
 
 
 class _Parts(TypedDict):
@@ -101,11 +106,18 @@ class Renderer:
         links, if there are any. Raises TemplateFailed if the packaged templates fail too.
         """
         try:
-            zone, durations = timezone or self._timezone, self._durations()
-            values = variables(
-                event, now, timezone=zone, durations=durations, approve_url=approve_url, reject_url=reject_url
+            return self._render_by_either(
+                event.type,
+                str(event),
+                lambda durations: variables(
+                    event,
+                    now,
+                    timezone=timezone or self._timezone,
+                    durations=durations,
+                    approve_url=approve_url,
+                    reject_url=reject_url,
+                ),
             )
-            return self._render_by_either(event.type, str(event), values)
         except TEMPLATE_FAULTS as error:
             raise TemplateFailed(f"{event} cannot be rendered: {describe(error)}") from error
 
@@ -117,8 +129,12 @@ class Renderer:
         """
         about = f"a digest of {len(entries)} events"
         try:
-            zone, durations = timezone or self._timezone, self._durations()
-            values = digest_variables(entries, now, timezone=zone, durations=durations)
+            zone = timezone or self._timezone
+
+            @cache
+            def values(durations: Template) -> dict[str, Any]:
+                return digest_variables(entries, now, timezone=zone, durations=durations)
+
             return self._render_to_fit(about, values)
         except TEMPLATE_FAULTS as error:
             raise TemplateFailed(f"{about} cannot be rendered: {describe(error)}") from error
@@ -146,7 +162,14 @@ class Renderer:
         loader = loader_of(self._own or self._packaged)
         found = {
             name: str(loader.find(name))
-            for name in ("base.html", "style.css", "digest.css", *template_names(".html"), *template_names(".txt"))
+            for name in (
+                "base.html",
+                "style.css",
+                "digest.css",
+                "duration.txt",
+                *template_names(".html"),
+                *template_names(".txt"),
+            )
         }
         for name in (*EVENT_TYPES, DIGEST):
             page = self._page_of_text(self._own or self._packaged, name)
@@ -158,17 +181,18 @@ class Renderer:
         """What is wrong with the operator's templates of an event type or DIGEST, as last seen; None if nothing."""
         return self._faults.get(name)
 
-    def _render_by_either(self, name: str, about: str, values: dict[str, Any]) -> Content:
+    def _render_by_either(self, name: str, about: str, values: _Values) -> Content:
         return self._render_own(name, about, values) or self._render(self._packaged, name, values)
 
-    def _render_to_fit(self, about: str, values: dict[str, Any]) -> Content:
+    def _render_to_fit(self, about: str, values: _Values) -> Content:
         for room, dense in ROOMS:
-            content = self._render_by_either(DIGEST, about, {**values, "room": room, "dense": dense})
+            fitting = {"room": room, "dense": dense}
+            content = self._render_by_either(DIGEST, about, lambda words, fit=fitting: {**values(words), **fit})  # type: ignore[misc]
             if len(content.html.encode("utf-8", "replace")) <= MAX_PAGE:
                 break
         return content
 
-    def _render_own(self, name: str, about: str, values: dict[str, Any]) -> Content | None:
+    def _render_own(self, name: str, about: str, values: _Values) -> Content | None:
         """Render by the operator's templates; None, with the fault logged, if they cannot."""
         if self._own is None:
             return None
@@ -186,7 +210,8 @@ class Renderer:
         self._faults.pop(name, None)
         return content
 
-    def _render(self, environment: Environment, name: str, values: dict[str, Any]) -> Content:
+    def _render(self, environment: Environment, name: str, by_durations: _Values) -> Content:
+        values = by_durations(environment.get_template("duration.txt"))
         page = environment.get_template(f"{name}.html")
         plain = environment.get_template(f"{name}.txt")
         fallback = "" if environment is self._packaged else self._packaged_subject(name, values)
@@ -209,9 +234,6 @@ class Renderer:
     def _packaged_subject(self, name: str, values: dict[str, Any]) -> str:
         page = self._packaged.get_template(f"{name}.html")
         return _subject(page.blocks["subject"](page.new_context(values)))
-
-    def _durations(self) -> Template:
-        return self._packaged.get_template("duration.txt")
 
     def _parts(self, content: Content, now: datetime, timezone: tzinfo | None) -> _Parts:
         return {

@@ -93,7 +93,8 @@ class RoutesFile:
         except InvalidRoutes as error:
             if stamp or self._rests(stamp):  # Some editors have the file away for a moment.
                 self._keep(error, stamp or self._good)
-            self._read = stamp
+            # What could not be read may be read the next time, without having changed.
+            self._read = None if isinstance(error.__cause__, OSError) else stamp
         return self._routes
 
     def _take(self, raw: bytes, stamp: _Stamp) -> None:

@@ -34,8 +34,11 @@ def glob(pattern: str) -> re.Pattern[str]:
         raise ValueError(f"is longer than any field; use at most {MAX_TEXT:,} characters")
     if "[" in _CHOICE.sub("", pattern):
         raise ValueError("has a [ without its ]; add it, or write [[] for the bracket itself")
+    translated = fnmatch.translate(pattern)
+    if "(?!)" in translated:  # What fnmatch makes of a choice of nothing.
+        raise ValueError("has a range that runs backwards, and would match nothing; write it as in [a-z]")
     try:
-        return re.compile(fnmatch.translate(pattern))
+        return re.compile(translated)
     except re.error as error:
         raise ValueError("is not a glob; use *, ?, [abc] and [!abc]") from error
 

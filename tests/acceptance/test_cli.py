@@ -246,6 +246,23 @@ def test_check_finds_a_broken_template(run: Run, tmp_path: Path) -> None:
     assert "approval_timeout.html:1: UndefinedError: 'nobody_knows' is undefined" in str(lines["templates"]["detail"])
 
 
+@pytest.mark.parametrize("name", ["en/base.html", "en/approval_timeout.txt", "style.css", "en/duration.txt"])
+def test_check_finds_a_broken_template_beside_packaged_ones_in_every_language_in_use(
+    run: Run, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "mails" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("{{ nobody_knows }}")
+    (tmp_path / "routes.toml").write_text("[[rule]]\nname = 'english'\nto = 'a@example.com'\nlanguage = 'en'\n")
+    changes = {
+        "NOTIFICATION_TEMPLATE_DIR": str(tmp_path / "mails"),
+        "NOTIFICATION_ROUTES": str(tmp_path / "routes.toml"),
+    }
+    _, lines = check(run, "--only", "templates", **changes)
+    assert not lines["templates"]["ok"]
+    assert f"{Path(name).name}:1: UndefinedError: 'nobody_knows' is undefined" in str(lines["templates"]["detail"])
+
+
 def test_a_missing_template_folder_is_told_and_the_packaged_templates_are_sent(
     run: Run, smtp: SMTPServer, tmp_path: Path
 ) -> None:

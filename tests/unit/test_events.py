@@ -170,6 +170,11 @@ def test_names_become_one_clean_line() -> None:
     assert len(event.user_id) <= MAX_NAME
 
 
+def test_a_name_hides_nothing_and_keeps_what_scripts_and_emoji_need() -> None:
+    assert make(tool_name="pay\u200bout\u00ad_eu\u2060\u3164").tool_name == "pay\ufffdout\ufffd_eu\ufffd\ufffd"
+    assert make(user_id="نمی‌خواهم 👩‍🔧").user_id == "نمی‌خواهم 👩‍🔧"
+
+
 def test_long_texts_are_cut_and_say_how_much_is_missing() -> None:
     event = make(reason="y" * 10_000, arguments={"content": "x" * 1_000_000})
     assert len(event.reason) <= MAX_TEXT

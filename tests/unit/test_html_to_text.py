@@ -14,6 +14,7 @@ from approval_mail.rendering.html_to_text import html_to_text
         ("<p>a  lot\n of   <b>space</b></p>", "a lot of space"),
         ("<p>R&amp;D &lt;x&gt; &#50;</p>", "R&D <x> 2"),
         ("<ul><li>one</li><li>two</li></ul>", "- one\n- two"),
+        ("<ul><li><p>one</p></li><li><div>two</div></li></ul>", "- one\n\n- two"),
         (
             "<table><tr><th>요청자</th><td>agent-7</td></tr><tr><th>도구</th><td>x</td></tr></table>",
             "요청자  agent-7\n도구  x",

@@ -292,6 +292,7 @@ def test_the_preview_text_carries_who_what_and_until_when(language: str) -> None
     [
         ({"a": [1, "나"]}, '{\n  "a": [\n    1,\n    "나"\n  ]\n}'),
         ("rm -rf ./build\n  && make", "rm -rf ./build\n  && make"),
+        ("diff:\n ctx\n+    a\n     b\n   c", "diff:\n ctx\n+    a\n     b\n   c"),
         (0, "0"),
         (False, "false"),
         ([], "[]"),
@@ -302,6 +303,7 @@ def test_arguments_are_shown_as_text_or_laid_out_json(arguments: Any, shown: str
     assert "\n".join(f"  {line}" for line in shown.splitlines()) in content.text
     as_html = re.search(r'<div class="code"[^>]*>(.*?)</div>', content.html, re.DOTALL)
     assert as_html
+    assert not re.search(r"^ |  ", as_html[1].replace("<br>", ""), re.MULTILINE), "a space that HTML drops"
     plain = as_html[1].replace("<br>\n", "\n").replace("&nbsp;", " ").replace("&amp;", "&")
     assert plain == shown
 
@@ -448,7 +450,7 @@ def test_a_mail_loads_nothing_and_follows_dark_mode_and_narrow_screens(type_name
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_language_has_a_page_and_a_text_for_every_type(language: str) -> None:
     sources = a_renderer(language=language).sources()
-    names = {"base.html", *(f"{name}.{end}" for name in (*TYPES, DIGEST) for end in ("html", "txt"))}
+    names = {"base.html", "duration.txt", *(f"{name}.{end}" for name in (*TYPES, DIGEST) for end in ("html", "txt"))}
     for name in ("style.css", "digest.css"):
         assert sources.pop(name) == str(PACKAGED / name), "shared by all languages"
     assert set(sources) == names
@@ -902,3 +904,16 @@ def test_the_date_keeps_the_instant_in_any_zone() -> None:
     renderer, event = a_renderer(timezone=timezone.utc), an_event()
     mail = parsed(renderer.compose(event, renderer.render(event, NOW), "kim@example.com", NOW))
     assert mail["Date"].datetime == NOW
+
+
+def test_an_operators_words_for_spans_of_time_are_used_if_they_can_be(
+    own: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = own({"duration.txt": "{{ minutes }} Min. {{ seconds }} Sek."})
+    renderer = a_renderer(folder)
+    assert "4 Min. 52 Sek." in renderer.render(an_event(), NOW).text
+    assert renderer.sources()["duration.txt"] == str(folder / "duration.txt")
+    (folder / "duration.txt").write_text("{{ minuten }}")
+    assert "4분 52초" in renderer.render(an_event(), NOW).text
+    assert "duration.txt:1: UndefinedError: 'minuten' is undefined" in caplog.text
+    assert "duration.txt:1" in str(renderer.fault("approval_requested"))

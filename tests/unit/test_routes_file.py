@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -182,6 +183,25 @@ def test_a_file_that_may_not_be_read_is_refused_with_the_reason(place: Place) ->
     place.write(OLD)
     with pytest.raises(InvalidRoutes, match="cannot be read: Not a directory; let this user read it"):
         RoutesFile(place.path / "routes.toml", place.is_news).load()
+
+
+def test_a_file_that_could_not_be_read_for_once_is_taken_without_being_touched_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write(OLD)
+    process = place.file()
+    process.load()
+    place.write(NEW, ago=60)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        assert who(process.current()) == "old"
+        assert "Too many open files" in process.fault
+    assert who(process.current()) == "new"
+    assert not process.fault
 
 
 def test_a_file_that_is_still_being_written_is_not_taken(place: Place, caplog: pytest.LogCaptureFixture) -> None:

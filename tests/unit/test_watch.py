@@ -266,7 +266,7 @@ LATE = replace(QUIET, pending=7, oldest_pending_seconds=100)
         (
             [look(0), replace(GOOD, spooled=3)],
             Level.CHECK,
-            "Mail is going out, but 3 events of this host wait in its spool",
+            "Mail is going out, but this host's spool holds 3 events",
         ),
         (
             [look(0), GOOD, Lost(NOON + timedelta(seconds=2), 2, "refused"), Lost(NOON, 4, "refused")],
@@ -402,6 +402,15 @@ def test_the_smallest_terminals_show_the_headline_then_the_pipeline() -> None:
     assert [line.split()[0] for line in drawn(a_view(), 60, 9)][-5:] == [
         "channel", "workers", "beat", "spool", "untold",
     ]  # fmt: skip
+
+
+def test_what_to_do_now_is_shown_however_much_there_is_to_say() -> None:
+    view = a_view()
+    view = replace(view, headline=replace(view.headline, sentence="no " * 160, next_step="check SMTP_HOST"))
+    lines = drawn(view, 60, 20)
+    assert lines[1].startswith(" STOPPED  no no")
+    assert lines[3].rstrip().endswith("…")
+    assert lines[4].rstrip() == "next step: check SMTP_HOST"
 
 
 def test_nothing_that_a_server_says_commands_the_terminal() -> None:

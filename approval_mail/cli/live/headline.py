@@ -180,7 +180,7 @@ def _to_be_checked(facts: Facts, look: Look, around: Around) -> Iterator[Headlin
     if around.spooled:
         yield Headline(
             Level.CHECK,
-            f"Mail is going out, but {plural(around.spooled, 'event')} of this host wait in its spool",
+            f"Mail is going out, but this host's spool holds {plural(around.spooled, 'event')}",
             "approval-mail spool replay",
         )
     if not facts.enabled:

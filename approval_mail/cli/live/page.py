@@ -21,7 +21,7 @@ from approval_mail.overview import Around
 from approval_mail.store import Failure
 
 #: Columns and lines from which on everything has a frame of its own, two beside each other.
-_ROOMY = (102, 30)
+_ROOMY = (108, 30)
 #: Lines that a headline may take.
 _HEADLINE = 4
 #: Columns of the labels on the left.
@@ -140,16 +140,14 @@ class Page:
     def _headline(self, view: View, width: int) -> list[Text]:
         said = view.headline
         bar = Text(f" {said.level.value}  {plain(said.sentence)}", style=f"bold reverse {_STYLES[said.level]}")
-        lines = list(bar.wrap(self.console, width))
+        next_step = Text(f"next step: {plain(said.next_step)}" if said.next_step else "", style="bold")
+        # What to do now is seen however much there is to say.
+        after = list(next_step.wrap(self.console, width))[: _HEADLINE - 1] if said.next_step else []
+        lines = _shortened(list(bar.wrap(self.console, width)), _HEADLINE - len(after))
         for line in lines:  # A bar from edge to edge is seen from across the room.
             line.rstrip()
             line.pad_right(max(width - line.cell_len, 0))
-        if said.next_step:
-            lines += Text(f"next step: {plain(said.next_step)}", style="bold").wrap(self.console, width)
-        if len(lines) > _HEADLINE:
-            lines = lines[:_HEADLINE]
-            lines[-1].append(" …")
-        return [_cropped(line) for line in lines]
+        return [_cropped(line) for line in (*lines, *after)]
 
     def _throughput(self, view: View, width: int) -> _Block:
         seen = view.throughput
@@ -318,6 +316,13 @@ def _within(seconds: float) -> str:
 def _cut(text: str, width: int) -> str:
     """Text in a column of so many cells."""
     return set_cell_size(text, width) if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…"
+
+
+def _shortened(lines: list[Text], most: int) -> list[Text]:
+    if len(lines) > most:
+        lines = lines[:most]
+        lines[-1].append(" …")
+    return lines
 
 
 def _cropped(line: Text) -> Text:
