@@ -54,13 +54,14 @@ class _Bounded(_Base):
             self._sock.settimeout(seconds)
             self._shortened = seconds != usual
 
-    def _connect(self) -> Any:
-        usual = self.socket_connect_timeout
-        self.socket_connect_timeout = left(usual)
-        try:
-            return super()._connect()  # type: ignore[no-untyped-call]
-        finally:
-            self.socket_connect_timeout = usual
+    # redis-py looks at it for each address of a host.
+    @property
+    def socket_connect_timeout(self) -> float | None:
+        return left(self._socket_connect_timeout)
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, seconds: float | None) -> None:
+        self._socket_connect_timeout = seconds
 
     def send_packed_command(self, *args: Any, **options: Any) -> Any:
         self._shorten()

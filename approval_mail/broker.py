@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 from typing import Any
 
+from amqp.transport import to_host_port
 from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES, pyamqp
 from kombu.transport import redis as kombu_redis
@@ -54,12 +57,22 @@ class AMQPConnection(pyamqp.Connection):
 
     def connect(self, callback: Any = None) -> Any:
         seconds = left(self.connect_timeout)
-        # A TLS handshake gets as long as the connection before it.
-        self.connect_timeout = seconds / 2 if self.ssl and seconds else seconds
+        if seconds:
+            # Each address gets as long, and a TLS handshake as long as the connection before it.
+            seconds /= _addresses(self.host) * (2 if self.ssl else 1)
+        self.connect_timeout = seconds
         return super().connect(callback)
 
     def blocking_read(self, timeout: float | None = None) -> Any:
         return super().blocking_read(left(timeout))
+
+
+def _addresses(host: str) -> int:
+    """How many a host and port lead to; 1 for none, which whoever connects finds out."""
+    name, port = to_host_port(host)
+    with contextlib.suppress(OSError):
+        return len(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)) or 1
+    return 1
 
 
 class AMQPTransport(pyamqp.Transport):

@@ -104,7 +104,7 @@ class Recorder:
 
         Takes a second or so. What redis-py raises ends it.
         """
-        replayed = self._spool.replay(self._record_late, seconds=_REPLAY_SLICE)
+        replayed = self._spool.replay(self._late_recorder(), seconds=_REPLAY_SLICE)
         if replayed:
             logger.info("Replayed %d events from the spool %s", replayed, self._spool.folder)
         return replayed
@@ -120,14 +120,24 @@ class Recorder:
             waited=waited,
         )
 
-    def _record_late(self, spooled: Spooled) -> None:
-        # By the clock of the host that wrote it down, which is this one.
-        waited = (datetime.now(timezone.utc) - spooled.event.occurred_at).total_seconds()
-        recorded = self._record(spooled.event, spooled.nonce, waited=max(0.0, waited))
-        if recorded.new and not recorded.again:
-            logger.info("Event enqueued: %s", spooled.event)
-        if recorded.wake_up:  # Before the file goes: a host that waits for that alone may end then.
-            self._wake(recorded.wake_up)
+    def _late_recorder(self) -> Callable[[Spooled], None]:
+        """What one replay does with each event that was spooled."""
+        woken = False
+
+        def record(spooled: Spooled) -> None:
+            nonlocal woken
+            # By the clock of the host that wrote it down, which is this one.
+            waited = (datetime.now(timezone.utc) - spooled.event.occurred_at).total_seconds()
+            recorded = self._record(spooled.event, spooled.nonce, waited=max(0.0, waited))
+            if recorded.new and not recorded.again:
+                logger.info("Event enqueued: %s", spooled.event)
+            # Before the file goes: a host that waits for that alone may end then. Of events that are known already, as
+            # they all are to the second of two who replay at once, one wake-up gathers all.
+            if recorded.wake_up and not (recorded.again and woken):
+                self._wake(recorded.wake_up)
+                woken = woken or not recorded.wake_up.seconds
+
+        return record
 
     def _keep(self, event: ApprovalEvent, nonce: str) -> Receipt:
         try:

@@ -51,9 +51,7 @@ def configure(settings: Settings | None) -> None:
 @cache
 def loaded() -> Loaded:
     """The settings with what is wrong with them, read once; each warning is logged once."""
-    if _configured is not None:
-        return Loaded(_configured, frozenset(), (), ())
-    found = Settings.load()
+    found = Settings.load() if _configured is None else Loaded(_configured, frozenset(), (), ())
     fault = url_fault(found.usable.redis_url)
     if fault:
         found = found.blame("REDIS_URL", f"REDIS_URL=****: {fault}; use redis://host:port/database")

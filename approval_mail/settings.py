@@ -11,7 +11,7 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
+from dotenv.parser import Original, parse_stream
 
 from approval_mail import parsers
 from approval_mail.errors import InvalidSettings
@@ -168,10 +168,11 @@ class _Reader:
 
     def __init__(self, environ: Mapping[str, str], dotenv: Path) -> None:
         self._problems: list[str] = []
+        self._warnings: list[str] = []
         self._faulty: set[str] = set()
         self._sources: list[tuple[str, Mapping[str, str | None]]] = [("the environment", environ)]
         try:
-            self._sources.append((str(dotenv), dotenv_values(dotenv, interpolate=False, encoding="utf-8-sig")))
+            self._sources.append((str(dotenv), self._assignments(dotenv)))
         except (OSError, UnicodeDecodeError) as error:
             if not environ.get("NOTIFICATION_ENABLED"):
                 self._faulty.add("NOTIFICATION_ENABLED")  # It may be on: events are spooled rather than dropped.
@@ -190,7 +191,35 @@ class _Reader:
                 self._problem(name, f"{name}={_masked(text, secret)} ({source}): {error}")
         usable = Settings(**values)
         self._check_together(usable)
-        return Loaded(usable, frozenset(self._faulty), tuple(self._problems), tuple(self._misspelt()))
+        return Loaded(usable, frozenset(self._faulty), tuple(self._problems), (*self._warnings, *self._misspelt()))
+
+    def _assignments(self, dotenv: Path) -> dict[str, str | None]:
+        """What the file assigns; python-dotenv alone would pass over a line that it cannot read."""
+        try:
+            with dotenv.open(encoding="utf-8-sig") as file:
+                bindings = list(parse_stream(file))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):  # Some have an environment of that name.
+            return {}
+        for binding in bindings:
+            if binding.error:
+                self._tell_unread(dotenv, binding.original)
+        return {binding.key: binding.value for binding in bindings if binding.key is not None}
+
+    def _tell_unread(self, dotenv: Path, original: Original) -> None:
+        """A quote that is not closed swallows lines up to the next one: each setting among them is at fault."""
+        at_fault = False
+        for number, line in enumerate(original.string.splitlines(), original.line):
+            found = _ASSIGNED.match(line)
+            name = _SETTING_OF.get(found[1]) if found else None
+            if name and not self._lookup(name)[0]:
+                at_fault = True
+                self._problem(
+                    name,
+                    f"{dotenv}, line {number}: {name} cannot be read: quote the whole value or none of it, and put "
+                    "nothing but a comment behind it",
+                )
+        if not at_fault:
+            self._warnings.append(f"{dotenv}, line {original.line}, cannot be read and is passed over")
 
     def _find(self, name: str) -> tuple[str | None, str]:
         direct, direct_source = self._lookup(name)
@@ -255,18 +284,22 @@ class _Reader:
                 self._problem(absent, f"{absent} is unset while {present} has a value: links in mails need both")
 
     def _misspelt(self) -> Iterator[str]:
-        known = [row.metadata["name"] for row in fields(Settings)]
-        accepted = {*known, *(f"{name}_FILE" for name in known)}
         for source, values in self._sources:
             for name in values:
                 family = difflib.get_close_matches(name.partition("_")[0], _FAMILIES, n=1, cutoff=0.8)
-                if not family or name in accepted:
+                if not family or name in _SETTING_OF:
                     continue
-                close = difflib.get_close_matches(name, sorted(accepted), n=1, cutoff=0.8)
+                close = difflib.get_close_matches(name, sorted(_SETTING_OF), n=1, cutoff=0.8)
                 if close:
                     yield f"{name} ({source}) is not a setting: did you mean {close[0]}?"
 
 
+#: The name that a line of .env assigns to.
+_ASSIGNED = re.compile(r"\s*(?:export\s+)?'?(\w+)")
+#: By what may be assigned to, the setting that it is about.
+_SETTING_OF = {
+    f"{row.metadata['name']}{suffix}": row.metadata["name"] for row in fields(Settings) for suffix in ("", "_FILE")
+}
 #: The login in a URL.
 _LOGIN = re.compile(r"(?<=//)[^/@\s]*(?=@)")
 

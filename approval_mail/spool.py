@@ -50,6 +50,8 @@ class Spool:
         self.folder = folder
         #: Files that cannot be used, each told once.
         self._told: set[str] = set()
+        #: Names of files that are recorded and could not be removed.
+        self._recorded: set[str] = set()
         self.room = Room(folder)
 
     def write(self, event: ApprovalEvent, *, nonce: str) -> None:
@@ -114,10 +116,10 @@ class Spool:
         """Read what waits, oldest first.
 
         A file that is no event is set aside as ``.bad``; one that may not be read is passed over. Both are
-        named in the log.
+        named in the log. So is one that is recorded, and could not be removed since.
         """
         for name in sorted(self.room.names()):
-            if name.endswith(".json"):
+            if name.endswith(".json") and name not in self._recorded:
                 spooled = self._read(self.folder / name)
                 if spooled:
                     yield spooled
@@ -167,21 +169,32 @@ class Spool:
         """
         replayed = 0
         until = time.monotonic() + seconds
+        for name in tuple(self._recorded):
+            self._remove(self.folder / name)
         for spooled in self.events():
             record(spooled)
-            try:
-                spooled.path.unlink()
-            except FileNotFoundError:
-                continue  # Another process replayed it as well; it was recorded once.
-            except OSError as error:  # It will be known as recorded when it is read again.
-                self._tell(spooled.path, f"cannot be removed ({error.strerror}); remove it")
-            else:
-                replayed += 1
-                if time.monotonic() >= until:
-                    break
+            # Another process may have replayed it as well; it was recorded once.
+            replayed += self._remove(spooled.path)
+            if replayed and time.monotonic() >= until:
+                break
         if replayed:
             self.room.grew()
         return replayed
+
+    def _remove(self, path: Path) -> bool:
+        """Remove the file of a recorded event, now or at a later replay; False: another process has done so."""
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            self._recorded.discard(path.name)
+            return False
+        except OSError as error:
+            # Recorded once more each time, it would ask for a gather each time, and each gather replays.
+            self._recorded.add(path.name)
+            self._tell(path, f"cannot be removed ({error.strerror}); remove it")
+        else:
+            self._recorded.discard(path.name)
+        return True
 
 
 def _write_through(path: Path, content: bytes) -> None:

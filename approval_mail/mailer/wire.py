@@ -50,12 +50,13 @@ class Wire(smtplib.SMTP):
         return left
 
     def open(self, host: str, port: int) -> None:
-        """Connect to the first address that answers, all of them under one deadline."""
+        """Connect to the first address that answers, under one deadline of which each gets its share."""
         fault: OSError = ConnectionError(f"{host} has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
             attempt = socket.socket(family, kind, protocol)
             try:
-                attempt.settimeout(self.remaining())
+                attempt.settimeout(self.remaining() / left)
                 attempt.connect(address)
             except OSError as error:
                 attempt.close()

@@ -26,6 +26,7 @@ from approval_mail.errors import InvalidEvent
 from approval_mail.hooks import Receipt
 from approval_mail.settings import Settings
 from approval_mail.store import EventStore
+from tests.rig.addresses import NAME, silent_addresses
 from tests.rig.proxy import Proxy
 from tests.rig.redis_server import RedisServer, free_port
 from tests.rig.resp_peer import FORBIDDEN, FULL, LOADING, LOCKED, NO_REDIS, REPLICA, SILENCE, RespPeer
@@ -310,6 +311,13 @@ def test_no_operators_mistake_reaches_the_host(
         path.unlink()
 
 
+def test_nor_does_a_mistake_in_settings_that_the_host_made_itself(configure: Configure) -> None:
+    configure(redis_url="localhost:6379")
+    assert timed(request) is Receipt.SPOOLED
+    for path in services.spool().paths():
+        path.unlink()
+
+
 def test_a_deleted_working_directory_is_no_matter(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, configure: Configure
 ) -> None:
@@ -352,6 +360,17 @@ def test_steps_that_are_each_slow_are_bounded_together(
         wait_for(lambda: pending(redis_server) == 4)
         wait_for(lambda: services.spool().paths() == [])
         services.configure(None)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_many_silent_addresses_cost_no_more_than_one(
+    configure: Configure, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    configure(**{"redis_url" if scheme == "redis" else "celery_broker_url": f"{scheme}://{NAME}:6379/0"})
+    with silent_addresses(monkeypatch, 4):
+        assert timed(request) is (Receipt.SPOOLED if scheme == "redis" else Receipt.ACCEPTED)
+        for path in services.spool().paths():
+            path.unlink()
 
 
 def test_threads_may_share_the_hooks(configure: Configure, redis_server: RedisServer) -> None:

@@ -14,6 +14,7 @@ import trustme
 
 from approval_mail.errors import ChannelTrouble, LeaseLost
 from approval_mail.mailer import Channel, Mailer, Reply
+from tests.rig.addresses import NAME, silent_addresses
 from tests.rig.smtp_server import Connection, SMTPServer
 from tests.rig.waiting import wait_for
 
@@ -512,3 +513,10 @@ def test_the_lease_is_looked_at_before_every_step_and_ends_the_session_when_lost
     assert smtp.mails == []
     if step <= (4 if SMTPServer.pipelining else 6):  # In a group, DATA goes with MAIL.
         assert "DATA" not in smtp.commands
+
+
+def test_a_server_is_reached_though_its_first_addresses_are_silent(
+    smtp: SMTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with silent_addresses(monkeypatch, 2, last=smtp.port):
+        assert send(smtp, host=NAME, timeout=1.0).code == 250

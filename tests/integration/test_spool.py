@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -87,6 +88,31 @@ def test_a_file_stays_until_it_is_recorded(tmp_path: Path) -> None:
 def test_a_file_written_half_is_not_seen(tmp_path: Path) -> None:
     (tmp_path / ".1-n.tmp").write_text('{"nonce":')
     assert Spool(tmp_path).paths() == []
+
+
+def test_a_file_that_cannot_be_removed_is_recorded_once_and_removed_when_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each record would ask for a gather, and each gather replays."""
+    spool = Spool(tmp_path)
+    for n in range(3):
+        spool.write(event(f"r{n}"), nonce=f"n{n}")
+    seen: list[str] = []
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        for _ in range(3):
+            spool.replay(lambda spooled: seen.append(spooled.nonce))
+        assert spool.replay(lambda spooled: seen.append(spooled.nonce)) == 0, "whoever replays until it is empty ends"
+    assert seen == ["n0", "n1", "n2"]
+    assert caplog.text.count("cannot be removed (Read-only file system); remove it") == 3
+    spool.write(event("r3"), nonce="n3")
+    spool.replay(lambda spooled: seen.append(spooled.nonce))
+    assert seen == ["n0", "n1", "n2", "n3"]
+    assert not spool.paths()
 
 
 def test_a_file_that_is_no_event_is_set_aside_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -204,6 +204,37 @@ def test_an_unreadable_env_file_leaves_it_in_doubt_whether_notifications_are_on(
     assert ("NOTIFICATION_ENABLED" in loaded.faulty) is doubtful
 
 
+@pytest.mark.parametrize(
+    ("lines", "names", "at"),
+    [
+        ('EMAIL_TO="ops@example.com", boss@example.com', ["EMAIL_TO"], [1]),
+        ("# mails\n\nNOTIFICATION_LANGUAGE: en", ["NOTIFICATION_LANGUAGE"], [3]),
+        ("export SMTP_PASSWORD_FILE='/run/secrets/a' b", ["SMTP_PASSWORD"], [1]),
+        ('SMTP_HOST="mail.example.com\nSMTP_PORT=2525\nEMAIL_FROM="a@b.example"', ["SMTP_HOST", "SMTP_PORT"], [1, 2]),
+        ('NOTIFICATION_ENABLED="true" yes', ["NOTIFICATION_ENABLED"], [1]),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_a_problem_of_its_setting(
+    tmp_path: Path, lines: str, names: list[str], at: list[int]
+) -> None:
+    (tmp_path / ".env").write_text(lines)
+    found = Settings.load({}, tmp_path)
+    assert set(names) <= found.faulty
+    for name, number, problem in zip(names, at, found.problems, strict=False):
+        assert problem.startswith(f"{tmp_path / '.env'}, line {number}: {name} cannot be read: quote the whole value")
+    assert "example.com" not in str(found.problems)
+    overridden = Settings.load(dict.fromkeys(names, "1") | {"SMTP_HOST": "a.example"}, tmp_path)
+    assert "cannot be read: quote" not in str([p for p in overridden.problems if names[0] in p])
+
+
+def test_a_line_of_another_program_that_cannot_be_read_is_passed_over_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("EMAIL_TO=a@example.com\nif [ -z $X ]; then\nSMTP_PORT=2525\n")
+    found = Settings.load({}, tmp_path)
+    assert not found.problems
+    assert found.warnings == (f"{tmp_path / '.env'}, line 2, cannot be read and is passed over",)
+    assert (found.usable.email_to, found.usable.smtp_port) == (("a@example.com",), 2525)
+
+
 def test_a_misspelt_name_gets_a_suggestion(tmp_path: Path) -> None:
     loaded = Settings.load({"NOTIFICATION_BATCHSIZE": "3", "NOTIFICATION_UNRELATED_THING": "x"}, tmp_path)
     assert loaded.warnings == (
