@@ -57,7 +57,7 @@ class Addressing:
         if taken.recipients is not None:
             return Addressed(taken.event_id, "", taken.recipients, before=True)
         plain = tuple(Recipient(address) for address in taken.email_to or self._default)
-        if not self._routes:
+        if not self._routes and '"also_to"' not in taken.record:
             return Addressed(taken.event_id, "", plain)
         try:
             event = ApprovalEvent.from_json(taken.record)

@@ -61,6 +61,8 @@ class ApprovalEvent:
     reason: str = ""
     #: Recipients of this event in place of EMAIL_TO; empty: EMAIL_TO.
     email_to: tuple[str, ...] = ()
+    #: Recipients besides those whom this event, the rules or EMAIL_TO give.
+    also_to: tuple[str, ...] = ()
     #: Of the request's window, at which this one of several events of its type is due, such as ``0.5``; else empty.
     fraction: str = ""
     #: The request is kept in the approvals store, which can be asked to decide it.
@@ -150,6 +152,8 @@ class ApprovalEvent:
             record["reason"] = self.reason
         if self.email_to:
             record["email_to"] = self.email_to
+        if self.also_to:
+            record["also_to"] = self.also_to
         if self.fraction:
             record["fraction"] = self.fraction
         if self.decidable:
@@ -167,7 +171,8 @@ class ApprovalEvent:
             for name in ("occurred_at", "requested_at", "expires_at"):
                 if name in record:
                     record[name] = datetime.fromisoformat(record[name])
-            record["email_to"] = tuple(record.get("email_to", ()))
+            for name in ("email_to", "also_to"):
+                record[name] = tuple(record.get(name, ()))
             event = cls(**record)
             if event.type not in EVENT_TYPES:
                 raise ValueError(f"type {event.type!r}")
@@ -176,7 +181,7 @@ class ApprovalEvent:
                 raise ValueError("a time has no offset")
             event.to_json().encode()  # A lone surrogate can be read, and not be written again.
             texts = (event.request_id, event.user_id, event.tool_name, event.responder_id, event.reason, event.fraction)
-            if not all(isinstance(text, str) for text in (*texts, *event.email_to)):
+            if not all(isinstance(text, str) for text in (*texts, *event.email_to, *event.also_to)):
                 raise ValueError("a text is none")
             if event.extra is not None and not isinstance(event.extra, dict):
                 raise ValueError("extra is no object")

@@ -45,6 +45,10 @@ _UNSAFE = re.compile(
 )
 
 
+#: Of two keys or fields. Whoever decides would see one of them.
+_SAME = "read the same once they are cut, or what hides or reorders text is replaced; name them apart"
+
+
 class Fields:
     """Reads one mapping field by field; each method raises InvalidEvent naming the field."""
 
@@ -149,7 +153,10 @@ class Fields:
             if field in self._OWN or field in known:
                 continue
             try:
-                extra[_key(field)] = _Json().clean(value)
+                name = _key(field)
+                if name in extra:
+                    raise ValueError(f"it and another one {_SAME}")
+                extra[name] = _Json().clean(value)
             except ValueError as error:
                 name = " ".join(_key(field).split()) if isinstance(field, str) else shown(field)
                 raise InvalidEvent(name, f"{self._type}: field '{name}' cannot be kept: {error}") from error
@@ -201,7 +208,10 @@ class _Json:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
         self._spend(len(value))
         if isinstance(value, Mapping):
-            return {self._key(key): self.clean(item, depth=depth + 1) for key, item in value.items()}
+            cleaned = {self._key(key): self.clean(item, depth=depth + 1) for key, item in value.items()}
+            if len(cleaned) < len(value):
+                raise ValueError(f"two of its keys {_SAME}")
+            return cleaned
         return [self.clean(item, depth=depth + 1) for item in value]
 
     def _key(self, key: Any) -> str:

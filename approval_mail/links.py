@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from itsdangerous import BadData, URLSafeSerializer
@@ -28,6 +29,8 @@ class Link:
     #: Whom its mail was sent to, and who decides with it.
     recipient: str
     action: Action
+    #: Milliseconds: when the request was asked. An id may be used again once its history is over.
+    asked: int
 
 
 class Links:
@@ -46,26 +49,32 @@ class Links:
             signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
         )
 
-    def url(self, request_id: str, recipient: str, action: Action) -> str:
-        """The link with which ``recipient`` does ``action``; always the same."""
-        return f"{self._public_url}/decide/{self.token(request_id, recipient, action)}"
+    def url(self, link: Link) -> str:
+        """Always the same for the same."""
+        return f"{self._public_url}/decide/{self.token(link)}"
 
-    def urls(self, request_id: str, recipient: str) -> dict[str, str]:
+    def urls(self, request_id: str, recipient: str, asked: datetime | None) -> dict[str, str]:
         """All of the recipient's links, as templates name them: ``approve_url``, ``reject_url``."""
-        return {f"{action}_url": self.url(request_id, recipient, action) for action in ACTIONS}
+        moment = asked_at(asked)
+        return {f"{action}_url": self.url(Link(request_id, recipient, action, moment)) for action in ACTIONS}
 
-    def token(self, request_id: str, recipient: str, action: Action) -> str:
+    def token(self, link: Link) -> str:
         """The last part of the link's path."""
-        return str(self._serializer.dumps([request_id, recipient, ACTIONS.index(action)]))
+        return str(self._serializer.dumps([link.request_id, link.recipient, ACTIONS.index(link.action), link.asked]))
 
     def read(self, token: str) -> Link:
         """What a token is for; raises InvalidLink if it is not ours, letter by letter."""
         try:
             _require_spelling(token)
-            request_id, recipient, action = self._serializer.loads(token)
-            return Link(request_id, recipient, ACTIONS[action])
+            request_id, recipient, action, asked = self._serializer.loads(token)
+            return Link(request_id, recipient, ACTIONS[action], asked)
         except (BadData, ValueError, TypeError, IndexError) as error:
             raise InvalidLink("the link is damaged, or its secret is no longer in APPROVAL_LINK_SECRET") from error
+
+
+def asked_at(asked: datetime | None) -> int:
+    """What a link holds of the time at which its request was asked."""
+    return round(asked.timestamp() * 1000) if asked else 0
 
 
 def _require_spelling(token: str) -> None:

@@ -243,7 +243,7 @@ class Sender:
         """The recipient's own links into a mail about a request that can be decided."""
         event = parcel.event
         if self._links and event.decidable and event.kind.asks:
-            return self._links.urls(event.request_id, recipient.address)
+            return self._links.urls(event.request_id, recipient.address, event.requested_at)
         return {}
 
 

@@ -83,6 +83,8 @@ class LocalPrograms:
         hosts = headers.getlist("Host")
         if len(hosts) != 1 or not is_local(hosts[0]):
             raise _stranger("Host", "without API keys only localhost, 127.0.0.1 and [::1] are served")
+        if scope.get("http_version") == "1.0":  # As nginx asks by default, which says nothing else of itself.
+            raise _stranger(None, "without API keys HTTP/1.0, which proxies speak, is not served")
         for name in _TRACES_OF_PROXIES:
             if name in headers:
                 raise _proxied(name)

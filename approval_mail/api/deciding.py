@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from http import HTTPStatus
 from urllib.parse import parse_qsl, urlsplit
@@ -22,7 +22,7 @@ from approval_mail.approvals.errors import ApprovalsUnavailable, NotPending, Unk
 from approval_mail.approvals.values import Approval, Status
 from approval_mail.errors import InvalidEvent, InvalidLink
 from approval_mail.fields import MAX_TEXT
-from approval_mail.links import Link, Links
+from approval_mail.links import Link, Links, asked_at
 from approval_mail.rendering.decision_page import Form, Page, Pages, Trouble
 
 #: Fields of a form that are looked at; ours has three.
@@ -112,7 +112,7 @@ class _Deciding:
             return self._trouble(language, "unreachable", HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _show(self, visit: _Visit) -> Response:
-        approval = self._desk.read(visit.link.request_id)
+        approval = self._request(visit.link)
         if approval.status is Status.PENDING:
             return self._form(visit, approval)
         return self._outcome(visit, approval, HTTPStatus.OK)
@@ -129,7 +129,7 @@ class _Deciding:
         return self._decide(visit, fields)
 
     def _decide(self, visit: _Visit, fields: Mapping[str, str]) -> Response:
-        approval = self._desk.read(visit.link.request_id)
+        approval = self._request(visit.link)
         if approval.status is not Status.PENDING:
             return self._outcome(visit, approval, HTTPStatus.CONFLICT)
         reason = fields.get("reason", "").replace("\r\n", "\n").strip()
@@ -148,11 +148,18 @@ class _Deciding:
         # To the same page, by a GET: loading it again sends nothing. Relative, as a proxy may hold a prefix.
         return RedirectResponse(f"?lang={visit.language}", HTTPStatus.SEE_OTHER, _HEADERS)
 
+    def _request(self, link: Link) -> Approval:
+        """The very request that the link's mail was about; raises UnknownApproval for a later one of the same id."""
+        approval = self._desk.read(link.request_id)
+        if asked_at(approval.requested_at) != link.asked:
+            raise UnknownApproval.of(link.request_id)
+        return approval
+
     def _form(
         self, visit: _Visit, approval: Approval, *, faults: Mapping[str, str] | None = None, typed: str = ""
     ) -> Response:
         link = visit.link
-        other = self._links.token(link.request_id, link.recipient, "reject" if link.action == "approve" else "approve")
+        other = self._links.token(replace(link, action="reject" if link.action == "approve" else "approve"))
         form = Form(
             action=link.action,
             recipient=link.recipient,

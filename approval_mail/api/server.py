@@ -64,7 +64,9 @@ def from_settings(host: str, *, first_keys: bool = False) -> FastAPI:
 
 
 def _recipients(settings: Settings) -> Recipients:
-    return Recipients(settings.approval_api_recipients or (*settings.email_to, *settings.approval_escalate_to))
+    """Where rules choose who decides, those whom EMAIL_TO names are not open to callers unless it is said."""
+    usual = () if settings.routes else (*settings.email_to, *settings.approval_escalate_to)
+    return Recipients(settings.approval_api_recipients or usual)
 
 
 def _deciding(settings: Settings) -> Deciding | None:

@@ -144,9 +144,7 @@ class ApprovalStore:
             self._run("forget", *members)
 
     def find(self, text: str) -> list[str]:
-        """The ids that are ``text``, or else that begin with it, sorted."""
-        if self._client.zscore(f"{self._prefix}ids", text) is not None:
-            return [text]
+        """The ids that begin with ``text``, sorted; one that is ``text`` comes first."""
         return list(self._client.zrangebylex(f"{self._prefix}ids", f"[{text}", f"({text}\x7f"))
 
     def listing(self, status: Status | None, after: tuple[int, str] | None) -> Iterator[Kept]:
@@ -156,11 +154,14 @@ class ApprovalStore:
         start = 0
         while True:
             rows = self._client.zrevrangebyscore(key, newest, "-inf", start, CHUNK, withscores=True)
-            found = [name for name, asked in rows if after is None or (int(asked), name) < after]
-            yield from self.read(found)
-            if len(rows) < CHUNK:
+            found = [(int(asked), name) for name, asked in rows]
+            yield from self.read([name for asked, name in found if after is None or (asked, name) < after])
+            if len(found) < CHUNK:
                 return
-            start += CHUNK
+            # From the last one on, not by how many there were: requests come in and end meanwhile.
+            after = found[-1]
+            start = start + CHUNK if newest == f"{after[0]}" else 0
+            newest = f"{after[0]}"
 
     def stats(self) -> Stats:
         now = time_of(self._client)

@@ -6,6 +6,8 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
 
 from approval_mail.approvals import records
 from approval_mail.approvals.approval_store import ApprovalStore
@@ -75,6 +77,14 @@ class Book:
         logger.info("Approval %s %s", kept.request_id[:8], ending.status)
         self.announce(told, answer.wake_up)
         return True
+
+    def reminder(
+        self, kept: Kept, request: ApprovalEvent, fraction: str, *, now: datetime | None = None
+    ) -> ApprovalEvent:
+        """The event that so much of a pending request's window is over; the last one escalates."""
+        event = records.reminder(request, fraction, now=now)
+        last = fraction == records.fractions(kept)[-1]
+        return replace(event, also_to=self.settings.approval_escalate_to) if last else event
 
     def announce(self, event: ApprovalEvent | None, wake_up: WakeUp | None) -> None:
         """Say that ``event`` was recorded, and wake gather if the script asked for it."""

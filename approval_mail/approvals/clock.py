@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from approval_mail.approvals import records
 from approval_mail.approvals.book import Book
@@ -75,10 +74,7 @@ class Clock:
                 self._book.store.pass_over([f"{latest[kept.request_id]} {kept.request_id}"])
 
     def _remind(self, kept: Kept, fraction: str) -> None:
-        event = records.reminder(records.event(kept), fraction, now=moment(kept.now))
-        if fraction == records.fractions(kept)[-1] and self._book.settings.approval_escalate_to:
-            usual = event.email_to or self._book.settings.email_to
-            event = replace(event, email_to=tuple(dict.fromkeys((*usual, *self._book.settings.approval_escalate_to))))
+        event = self._book.reminder(kept, records.event(kept), fraction, now=moment(kept.now))
         answer = self._book.store.remind(kept, event, nonce=secrets.token_hex(8))
         if answer.word == "reminded":
             self._book.announce(event, answer.wake_up)

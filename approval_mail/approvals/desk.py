@@ -113,7 +113,7 @@ class Desk:
                 expires = kept.expires + longer
                 records.seconds("seconds", (expires - kept.asked) / 1000)
                 event = replace(records.event(kept), expires_at=moment(expires))
-                reminders = [records.reminder(event, fraction) for fraction in records.fractions(kept)]
+                reminders = [self.book.reminder(kept, event, fraction) for fraction in records.fractions(kept)]
                 word = self.book.store.extend(kept, expires, [event, *reminders], nonce=nonce)
                 if word == "extended":
                     logger.info("Approval %s extended by %g s", kept.request_id[:8], longer / 1000)

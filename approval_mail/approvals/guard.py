@@ -19,6 +19,8 @@ from approval_mail.errors import ApprovalMailError, InvalidEvent
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+#: Seconds from the deadline within which its end is known, if Redis can be used.
+_GRACE = 5.0
 #: Whom a request is for, as text or as made from the call's arguments by name.
 User = str | Callable[[Mapping[str, Any]], str]
 
@@ -35,9 +37,10 @@ def requires_approval(
     """Decorate a function, also an ``async`` one, so that each call asks, waits, and runs only if approved.
 
     Raises NotApproved if the request was rejected, cancelled or has expired, or if the arguments are no longer those
-    that were shown; and what `require` raises. The call's arguments are shown, by name, to who decides; what is no JSON
-    value is shown as its type. ``tool_name`` is the function's name if empty, ``user_id`` the operating system's user;
-    ``more`` are further parameters of `require`. A caller that is interrupted while it waits withdraws its request.
+    that were shown; ApprovalsUnavailable if nobody can tell soon after the deadline; and what `require` raises. The
+    call's arguments are shown, by name, to who decides; what is no JSON value is shown as its type. ``tool_name`` is
+    the function's name if empty, ``user_id`` the operating system's user; ``more`` are further parameters of `require`.
+    A caller that is interrupted while it waits withdraws its request.
     """
 
     def decorate(function: _Function) -> _Function:
@@ -63,7 +66,9 @@ def requires_approval(
             arguments = _shown(call)
             handle = ask(call, arguments)
             try:
-                approval = handle.wait()
+                approval = handle.approval
+                while approval.status is Status.PENDING:  # It may have been extended.
+                    approval = handle.wait(_left(approval))
             except BaseException:
                 _withdraw(handle)
                 raise
@@ -77,7 +82,9 @@ def requires_approval(
             asking = asyncio.ensure_future(asyncio.to_thread(ask, call, arguments))
             try:
                 handle = await asyncio.shield(asking)
-                approval = await handle.wait_async()
+                approval = handle.approval
+                while approval.status is Status.PENDING:
+                    approval = await handle.wait_async(_left(approval))
             except BaseException:
                 with contextlib.suppress(ApprovalMailError):  # Asked within half a second, or not at all.
                     await asyncio.to_thread(_withdraw, await asyncio.shield(asking))
@@ -89,6 +96,12 @@ def requires_approval(
         return cast(_Function, run_async if is_async else run)
 
     return decorate if guarded is None else decorate(guarded)
+
+
+def _left(approval: Approval) -> float:
+    """Seconds to wait for the answer: an outage of Redis must not have the call made long after the deadline."""
+    seen = approval.read_at or approval.requested_at
+    return max(0.0, (approval.expires_at - seen).total_seconds()) + _GRACE
 
 
 def _check(approval: Approval, as_shown: bool) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import time
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 from approval_mail.approvals import desks
@@ -44,8 +45,11 @@ class Handle:
                 return future.result(None if until is None else max(0, until - time.monotonic()))
         return desks.for_hosts().read(self.request_id)
 
-    async def wait_async(self, timeout: float | None = None) -> Approval:
+    def wait_async(self, timeout: float | None = None) -> Coroutine[Any, Any, Approval]:
         """`wait` for a coroutine; the event loop goes on meanwhile."""
+        return _Waiting(self._wait_async(timeout))
+
+    async def _wait_async(self, timeout: float | None) -> Approval:
         until = None if timeout is None else time.monotonic() + timeout
         with desks.watcher().waiting(self.request_id) as future:
             with contextlib.suppress(ApprovalsUnavailable):
@@ -66,6 +70,28 @@ class Handle:
     def extend(self, seconds: float) -> Approval:
         """Put the deadline off by ``seconds``; raises NotPending once the request has ended."""
         return desks.for_hosts().extend(self.request_id, seconds)
+
+
+class _Waiting(Coroutine[Any, Any, Approval]):
+    """A coroutine that is not taken for a yes: without its ``await``, ``if`` would find any other true."""
+
+    def __init__(self, waiting: Coroutine[Any, Any, Approval]) -> None:
+        self._waiting = waiting
+
+    def __bool__(self) -> bool:
+        raise TypeError("this is neither yes nor no: await it for the answer")
+
+    def __await__(self) -> Generator[Any, Any, Approval]:
+        return self._waiting.__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._waiting.send(value)
+
+    def throw(self, *args: Any) -> Any:
+        return self._waiting.throw(*args)
+
+    def close(self) -> None:
+        self._waiting.close()
 
 
 def require(

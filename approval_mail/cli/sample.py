@@ -112,7 +112,7 @@ def example_links(event: ApprovalEvent) -> _Urls:
     if not event.decidable:
         return {}
     recipient = (event.email_to or services.settings().email_to)[0]
-    urls = (services.links() or _LINKS).urls(event.request_id, recipient)
+    urls = (services.links() or _LINKS).urls(event.request_id, recipient, event.requested_at)
     return {"approve_url": urls["approve_url"], "reject_url": urls["reject_url"]}
 
 

@@ -142,7 +142,7 @@ def _approve(stage: Stage, handle: approvals.Handle, reason: str) -> None:
     links = services.links()
     if links is None:
         raise AssertionError("the demo's settings have a public URL")
-    url = links.url(handle.request_id, stage.settings.email_to[0], "approve")
+    url = links.urls(handle.request_id, stage.settings.email_to[0], handle.approval.requested_at)["approve_url"]
     if not any(url in (read(mail.raw).html or "") for mail in stage.catcher.mails):
         raise DemoFailed(f"no mail holds the link to approve {handle.approval.tool_name} with")
     print(f"{handle.approval.tool_name} is approved from its mail. Nobody watches, so this program opens the link,")

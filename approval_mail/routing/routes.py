@@ -82,6 +82,9 @@ class Routes:
             chosen = _worded(unruled, matching)
         else:
             chosen = _chosen(event, matching, default, warnings) or unruled
+        known = {choice.recipient.address.lower() for choice in chosen}
+        besides = (Choice(Recipient(one), BY_THE_EVENT) for one in event.also_to if one.lower() not in known)
+        chosen += _worded(tuple(besides), matching)
         unknown: list[str] = []
         barred = _barred(event, matching, unknown)
         if unknown and event.kind.asks:

@@ -148,7 +148,12 @@ def test_an_ambiguous_id_lists_the_candidates_and_decides_nothing(admin: Run, de
     short = admin("approve", "oth")
     assert (short.returncode, desk.stats().pending) == (2, 4)
     assert "too short" in short.stderr
-    assert admin("approve", "dep").returncode == 0, "a whole id may be short, and goes before those it begins"
+    chosen = admin("approve", "dep")
+    assert (chosen.returncode, desk.stats().pending) == (1, 4), "whoever asks may choose an id that begins another's"
+    assert "give more of yours, or --exact for the first" in chosen.stderr
+    assert json.loads(admin("status", "dep", "--json").stdout)["request_id"] == "dep"
+    assert admin("approve", "depl", "--exact").returncode == 1
+    assert admin("approve", "dep", "--exact").returncode == 0
     assert [desk.read(name).status.value for name in ("dep", "deploy-1")] == ["approved", "pending"]
     unknown = admin("approve", "nobody")
     assert (unknown.returncode, len(unknown.stderr.splitlines())) == (1, 1)

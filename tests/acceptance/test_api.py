@@ -76,6 +76,10 @@ def test_without_a_key_file_it_serves_this_machine_and_says_so(serve: Serve) -> 
     assert "No APPROVAL_API_KEYS_FILE: programs of this machine alone are served" in server.output()
     assert status(server.url("/api/stats")) == 200
     assert status(server.url("/api/stats"), X_Forwarded_For="10.0.0.1") == 403
+    port = int(server.url("/").rsplit(":", 1)[1].strip("/"))
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as proxy:
+        proxy.sendall(f"GET /api/stats HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        assert proxy.recv(100).split()[1] == b"403", "nginx asks like this by default, for whoever asks it"
     assert server.stop() == 0
     assert "GET /api/stats 200" in server.output()
 

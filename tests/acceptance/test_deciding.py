@@ -11,6 +11,7 @@ import re
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ from approval_mail.api.seals import Seals
 from approval_mail.approvals import Approval, ApprovalsUnavailable, Status, desks
 from approval_mail.approvals.desk import Desk
 from approval_mail.events import ApprovalEvent
-from approval_mail.links import ACTIONS, Links
+from approval_mail.links import ACTIONS, Action, Link, Links, asked_at
 from approval_mail.rendering import Content, Renderer
 from approval_mail.rendering.decision_page import Pages
 from tests.rig.browser import browser_page, picture
@@ -48,6 +49,10 @@ from tests.rig.waiting import wait_for
 KIM, LEE = "kim@example.com", "lee@example.com"
 SECRET = "s" * 40
 ARGUMENTS = {"message": "fix: 중복 청구", "files": ["payout/limits.py"], "push": False}
+
+
+def link_of(approval: Approval, action: Action = "approve", recipient: str = KIM) -> Link:
+    return Link(approval.request_id, recipient, action, asked_at(approval.requested_at))
 
 
 @dataclass
@@ -64,8 +69,7 @@ class Site:
         return self.desk.ask(**{"user_id": "agent-7", "tool_name": "git_commit", "arguments": ARGUMENTS, **more})
 
     def link(self, approval: Approval, action: str, recipient: str = KIM) -> str:
-        assert action in ACTIONS
-        return self.links.url(approval.request_id, recipient, action)  # type: ignore[arg-type]
+        return self.links.url(link_of(approval, ACTIONS[ACTIONS.index(action)], recipient))  # type: ignore[arg-type]
 
     def status(self, approval: Approval) -> Status:
         return self.desk.read(approval.request_id).status
@@ -223,7 +227,7 @@ def mail_of(site: Site, approval: Approval, recipient: str = KIM) -> Content:
         localise=lambda naive: naive,
     )
     renderer = Renderer(folder=None, language="ko", timezone=timezone.utc, sender="admin@example.com")
-    urls = {f"{action}_url": site.links.url(approval.request_id, recipient, action) for action in ACTIONS}
+    urls = site.links.urls(approval.request_id, recipient, approval.requested_at)
     return renderer.render(dataclasses.replace(event, decidable=True), datetime.now(timezone.utc), **urls)
 
 
@@ -439,9 +443,9 @@ def test_a_damaged_link_gives_nothing_away_and_is_counted(site: Site) -> None:
     approval, visitor = site.ask(tool_name="sekret_tool"), Visitor()
     url = site.link(approval, "approve")
     folder, _, token = url.rpartition("/")
-    foreign = Links(site.url, ["o" * 40]).token(approval.request_id, KIM, "approve")
+    foreign = Links(site.url, ["o" * 40]).token(link_of(approval))
     payload, dot, signature = token.rpartition(".")
-    rejecting = Links(site.url, [SECRET]).token(approval.request_id, KIM, "reject").rpartition(".")[0]
+    rejecting = Links(site.url, [SECRET]).token(link_of(approval, "reject")).rpartition(".")[0]
     damaged = [
         *("x", "a.b", "%FF%00", "é", payload, token[1:], foreign, f"{rejecting}.{signature}"),
         f"{payload}{dot}{'B' if signature[0] != 'B' else 'C'}{signature[1:]}",
@@ -469,7 +473,7 @@ def _quoted(token: str) -> str:
 
 
 def test_a_request_no_longer_on_record_is_unknown(site: Site) -> None:
-    url = site.links.url("gone", KIM, "approve")
+    url = site.links.url(Link("gone", KIM, "approve", 0))
     answer = Visitor().read(url)
     assert answer.status == 404
     assert "이 요청을 찾을 수 없습니다" in answer.body
@@ -692,7 +696,7 @@ def test_neither_token_nor_recipient_nor_reason_is_in_a_log(
         port = re.search(r"on http://127\.0\.0\.1:(\d+)", api.output())
         assert port
         approval = desk.ask(user_id="agent-7", tool_name="git_commit")
-        token = Links("", [SECRET]).token(approval.request_id, KIM, "reject")
+        token = Links("", [SECRET]).token(link_of(approval, "reject"))
         visitor, url = Visitor(), f"http://127.0.0.1:{port[1]}/decide/{token}"
         page = visitor.read(url)
         seal = re.search(r'name="seal" value="([^"]+)"', page.body)
@@ -755,3 +759,16 @@ def test_the_mail_and_the_page_as_pictures(site: Site, tmp_path: Path) -> None:
         page.get_by_role("button").click()
         page.get_by_role("heading", name="You rejected this request").wait_for()
         picture(page, "decide-outcome.png", tmp_path, whole=True)
+
+
+def test_a_link_is_no_use_for_a_later_request_of_the_same_id(site: Site, client: redis.Redis) -> None:
+    """An id may be used again once its history is over, and be of interest to others then."""
+    first = site.ask(request_id="nightly")
+    url = site.link(first, "approve")
+    for key in client.scan_iter("*nightly*"):
+        client.delete(key)
+    time.sleep(0.002)
+    again = site.ask(request_id="nightly")
+    page = Visitor().read(url)
+    assert page.status == 404
+    assert Visitor().read(site.link(again, "approve")).status == 200

@@ -34,6 +34,7 @@ from approval_mail.api.keys import KeyFile, Role
 from approval_mail.api.models import StatusOut
 from approval_mail.api.recipients import Recipients
 from approval_mail.approvals import Approval, Status, desks
+from approval_mail.links import Link, asked_at
 from approval_mail.metrics import Scrapes
 from approval_mail.settings import Settings
 from tests.rig.redis_server import RedisServer
@@ -409,6 +410,7 @@ def test_a_key_ends_and_begins_while_the_server_runs(api: TestClient, keys: KeyF
             [["kim@example.org"], ["any.one@example.NET"]],
             [["boss@example.com"], ["kim@example.net.evil.example"], ["kim@sub.example.net"], ["lee@example.org"]],
         ),
+        ({"email_to": ("boss@example.com",), "routes": Path("routes.toml")}, [None], [["boss@example.com"]]),
     ],
 )
 @pytest.mark.parametrize("keyless", [False, True])
@@ -574,8 +576,9 @@ def test_damaged_links_are_counted_and_sound_ones_open_from_another_site(redis_s
     local = TestClient(server.from_settings("127.0.0.1"), base_url="http://localhost:8020", client=("127.0.0.1", 1))
     links = services.links()
     assert links
-    name = desks.for_operators().ask(user_id="kim", tool_name="git_commit").request_id
-    sound = f"/decide/{links.token(name, 'lee@example.com', 'approve')}"
+    asked = desks.for_operators().ask(user_id="kim", tool_name="git_commit")
+    name = asked.request_id
+    sound = f"/decide/{links.token(Link(name, 'lee@example.com', 'approve', asked_at(asked.requested_at)))}"
     # A person follows it from a web mail, which is another site.
     assert local.get(sound, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
     assert local.get(sound, headers={"Host": "rebound.example"}).status_code == 403

@@ -15,17 +15,24 @@ import pytest
 import redis
 
 from approval_mail import approvals, services
+from approval_mail.addressing import Addressing
 from approval_mail.approvals import Approval, NotPending, Status, desks, untold
+from approval_mail.approvals.approval_store import ApprovalStore
 from approval_mail.approvals.clock import Clock
 from approval_mail.approvals.desk import Desk
+from approval_mail.approvals.rows import CHUNK, Pace
 from approval_mail.errors import InvalidEvent
 from approval_mail.events import ApprovalEvent
+from approval_mail.gathering import gather
+from approval_mail.routing import Routes
 from approval_mail.store import EventStore, Verdict
 from tests.rig.claims import claims
+from tests.rig.proxy import Proxy
 from tests.rig.redis_server import RedisServer
 from tests.rig.waiting import wait_for
 
 P = "approval_mail:{store}:"
+FINANCE = '[[rule]]\nname = "payouts"\ntool_name = "payout*"\nto = "finance@example.com"\n'
 
 
 @pytest.fixture
@@ -340,7 +347,7 @@ def test_reminders_come_at_their_fractions_while_pending(configure: Callable[...
     sweep(desk)
     last = event(client, f"{approval.request_id}:approval_reminder:0.8")
     assert last is not None
-    assert last.email_to == ("kim@example.com", "boss@example.com")
+    assert (last.email_to, last.also_to) == ((), ("boss@example.com", "kim@example.com"))
 
 
 def test_of_reminders_that_are_due_together_the_last_is_sent(
@@ -511,7 +518,8 @@ def test_lists_are_newest_first_in_pages(desk: Desk, client: redis.Redis) -> Non
 def test_ids_are_found_by_their_beginning(desk: Desk) -> None:
     for name in ("deploy-1", "deploy-2", "deploy-20"):
         ask(desk, request_id=name)
-    assert desk.find("deploy-2") == ["deploy-2"]
+    assert desk.find("deploy-2") == ["deploy-2", "deploy-20"]
+    assert desk.find("deploy-1") == ["deploy-1"]
     assert desk.find("deploy") == ["deploy-1", "deploy-2", "deploy-20"]
     assert desk.find("payout") == []
 
@@ -840,6 +848,11 @@ class TestGuard:
 
         with pytest.raises(InvalidEvent, match="read the same"):
             delete({1: "safe", "1": "rm -rf"})
+        for key in ("run\u200e.sh", "a\rb", "x" * 300 + "1"):
+            with pytest.raises(InvalidEvent, match="read the same"):
+                delete({key: "rm -rf", key.replace("\u200e", "\u200f").replace("\r", "\n").replace("x1", "x2"): "safe"})
+        with pytest.raises(InvalidEvent, match="read the same"):
+            approvals.require(user_id="agent-7", tool_name="x", **{"a\u200eb": 1, "a\u200fb": 2})
         assert desk.stats().pending == 0
 
     def test_an_object_that_is_called_asynchronously_leaves_the_loop_free(self, desk: Desk) -> None:
@@ -873,6 +886,55 @@ class TestGuard:
         with pytest.raises(TypeError, match="wait"):
             bool(approvals.require(user_id="agent-7", tool_name="deploy"))
 
+    def test_nor_is_waiting_for_it_without_await(self, desk: Desk) -> None:
+        handle = approvals.require(user_id="agent-7", tool_name="deploy")
+        waiting = handle.wait_async()
+        with pytest.raises(TypeError, match="await"):
+            bool(waiting)
+        waiting.close()
+        desk.approve(handle.request_id, responder_id="kim")
+
+        async def wait() -> tuple[Approval, ...]:
+            return await handle.wait_async(), await asyncio.create_task(handle.wait_async(1))
+
+        assert all(asyncio.run(wait()))
+        assert asyncio.run(handle.wait_async())
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_nothing_is_run_long_after_the_deadline_because_redis_was_away(
+        self,
+        configure: Callable[..., Desk],
+        redis_server: RedisServer,
+        monkeypatch: pytest.MonkeyPatch,
+        asynchronous: bool,
+    ) -> None:
+        """It was approved in time, and nobody here can know."""
+        monkeypatch.setattr("approval_mail.approvals.guard._GRACE", 0.5)
+        with Proxy(redis_server.port) as proxy:
+            configure(REDIS_URL=proxy.redis_url)
+            there = ApprovalStore(redis_server.client, pace=Pace(10, 5, 1))
+
+            @approvals.requires_approval(tool_name="payout", timeout=1.5)
+            def pay() -> None:
+                raise AssertionError("nobody knew that it was approved")
+
+            @approvals.requires_approval(tool_name="payout", timeout=1.5)
+            async def pay_async() -> None:
+                raise AssertionError("nobody knew that it was approved")
+
+            def lose_redis() -> None:
+                wait_for(lambda: there.stats().pending == 1, saying="a request")
+                proxy.refuse()
+
+            thread = threading.Thread(target=lose_redis)
+            thread.start()
+            began = time.monotonic()
+            with pytest.raises(approvals.ApprovalsUnavailable):
+                asyncio.run(pay_async()) if asynchronous else pay()
+            assert time.monotonic() - began < 4
+            thread.join()
+            services.forget_connections()
+
     def test_a_caller_that_gives_up_withdraws_its_request(self, desk: Desk) -> None:
         @approvals.requires_approval(tool_name="deploy")
         async def deploy() -> None:
@@ -899,6 +961,44 @@ class TestGuard:
             @approvals.requires_approval(tool_name="deploy")
             def deploy() -> Iterator[int]:
                 yield 1
+
+
+def test_a_list_that_changes_while_it_is_read_leaves_out_nothing_and_repeats_nothing(
+    desk: Desk, client: redis.Redis
+) -> None:
+    old = [ask(desk).request_id for _ in range(3)]
+    late = [ask(desk, timeout=0.001).request_id for _ in range(2 * CHUNK)]
+    assert [one.request_id for one in desk.page(status="pending").approvals] == old[::-1], (
+        "the late ones expire on the way"
+    )
+    rows = desk.book.store.listing(None, None)
+    seen = [next(rows).request_id]
+    for _ in range(5):
+        ask(desk)
+    seen += [row.request_id for row in rows]
+    assert len(seen) == len(set(seen))
+    assert set(seen) == {*old, *late}
+
+
+@pytest.mark.parametrize(("rules", "told"), [("", "kim@example.com"), (FINANCE, "finance@example.com")])
+@pytest.mark.parametrize("extended", [False, True])
+def test_who_hears_of_a_request_last_hears_of_it_besides_those_who_were_told(
+    configure: Callable[..., Desk], client: redis.Redis, rules: str, told: str, extended: bool
+) -> None:
+    """The rules alone choose who else decides."""
+    desk = configure(APPROVAL_REMINDERS="0.5,0.8", APPROVAL_ESCALATE_TO="boss@example.com")
+    approval = ask(desk, tool_name="payout", timeout=100)
+    turn_back(client, approval, 81)
+    sweep(desk)
+    if extended:
+        desk.extend(approval.request_id, 60)
+    store = EventStore(client)
+    addressing = Addressing(["kim@example.com"], Routes.parse(rules, "routes.toml"))
+    (claim,) = gather(store, addressing, batch_size=10)
+    work, _ = store.begin(claim.token, claim.event_ids, attempt=0)
+    heard = {one.event_id.partition(":")[2]: [each.address for each in one.recipients] for one in work}
+    assert sorted(heard["approval_reminder:0.8"]) == sorted(["boss@example.com", told])
+    assert heard["approval_requested"] == [told]
 
 
 @pytest.mark.parametrize("expires", ["soon", None])

@@ -66,7 +66,7 @@ def an_entry(
     event = ApprovalEvent.from_dict(type_name, data | fields, now=at, localise=lambda moment: moment)
     event = dataclasses.replace(event, decidable=of_our_store)
     if links and event.decidable and event.kind.asks:
-        return Entry(event, **LINKS.urls(event.request_id, RECIPIENT))
+        return Entry(event, **LINKS.urls(event.request_id, RECIPIENT, event.requested_at))
     return Entry(event)
 
 

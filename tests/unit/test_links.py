@@ -12,32 +12,35 @@ from approval_mail.links import ACTIONS, Action, Link, Links
 
 OLD, NEW = "o" * 40, "n" * 40
 URL = "https://approve.example.com/ops"
+ASKED = 1_761_373_800_123
 REQUEST_ID = "3f9a1c52-7b0e-4d61-9c2a-5e8f0b7d4a16"
 
 
 def token(links: Links, recipient: str = "kim@example.com", action: Action = "approve") -> str:
-    return links.token(REQUEST_ID, recipient, action)
+    return links.token(Link(REQUEST_ID, recipient, action, ASKED))
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_link_is_for_one_request_recipient_and_action(action: Action) -> None:
     links = Links(URL, [NEW])
-    url = links.url(REQUEST_ID, "kim@example.com", action)
+    link = Link(REQUEST_ID, "kim@example.com", action, ASKED)
+    url = links.url(link)
     folder, _, last = url.rpartition("/")
     assert folder == f"{URL}/decide"
-    assert links.read(last) == Link(REQUEST_ID, "kim@example.com", action)
-    assert url == Links(URL, [NEW]).url(REQUEST_ID, "kim@example.com", action)
+    assert links.read(last) == link
+    assert url == Links(URL, [NEW]).url(link)
 
 
-def test_links_differ_by_request_recipient_and_action() -> None:
+def test_links_differ_by_request_recipient_action_and_time() -> None:
     links = Links(URL, [NEW])
     made = {
-        links.url(name, who, action)
+        links.url(Link(name, who, action, asked))
         for name in ("one", "two")
         for who in ("kim@example.com", "lee@example.com")
         for action in ACTIONS
+        for asked in (ASKED, ASKED + 1)
     }
-    assert len(made) == 8
+    assert len(made) == 16
 
 
 @given(
@@ -49,8 +52,8 @@ def test_any_request_and_recipient_read_back_and_fit_one_part_of_a_path(
     request_id: str, recipient: str, action: Action
 ) -> None:
     links = Links(URL, [NEW])
-    made = links.token(request_id, recipient, action)
-    assert links.read(made) == Link(request_id, recipient, action)
+    made = links.token(Link(request_id, recipient, action, ASKED))
+    assert links.read(made) == Link(request_id, recipient, action, ASKED)
     assert set(made) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 

@@ -7,6 +7,7 @@ import getpass
 import click
 
 request_id_argument = click.argument("text", metavar="REQUEST_ID")
+exact_option = click.option("--exact", is_flag=True, help="REQUEST_ID is a whole one, though others may begin with it.")
 
 
 def _own_name() -> str:

@@ -10,7 +10,7 @@ import click
 
 from approval_mail.approvals import desks
 from approval_mail.approvals.values import Approval, Stats, Status
-from approval_mail.cli.admin.short_ids import whole
+from approval_mail.cli.admin.short_ids import to_show
 from approval_mail.cli.admin.table import left
 from approval_mail.cli.output import as_json_option, local, plain, row
 from approval_mail.fields import clean
@@ -26,7 +26,7 @@ def command(text: str | None, as_json: bool) -> None:
         stats = desk.stats()
         click.echo(json.dumps(row(stats)) if as_json else "\n".join(_counts(stats)))
         return
-    found = desk.read(whole(desk, text))
+    found = desk.read(to_show(desk, text))
     click.echo(json.dumps(found.as_json()) if as_json else "\n".join(_facts(found)))
 
 
