@@ -68,7 +68,8 @@ def reconfigure() -> None:
     for pool in _forget_connections():
         pool.force_close_all()
     _forget_results()
-    app.config_from_object(_config())
+    if not services.loaded().problems:  # With faulty ones events are spooled, and nothing is sent anywhere.
+        app.config_from_object(_config())
 
 
 def wake_gather(wake_up: WakeUp = NOW) -> None:

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -109,7 +109,7 @@ def _templates() -> str:
     except InvalidRoutes:  # The line of routes says so.
         languages = [services.settings().language]
     now = datetime.now(timezone.utc)
-    taken: dict[str, str] = {}
+    taken: dict[tuple[str, str], None] = {}
     for language in languages:
         renderer = services.renderer(language)
         for name in (*EVENT_TYPES, DIGEST):
@@ -121,14 +121,14 @@ def _templates() -> str:
             fault = renderer.fault(name)
             if fault:
                 raise _Trouble(f"{fault}; {content.template} is used in its place", "mend the template at that line")
-        taken |= {path: name for name, path in renderer.sources().items()}
+        taken |= dict.fromkeys(renderer.sources().items())
     return f"all {len(EVENT_TYPES)} mails and the digest render; {_where_from(taken)}"
 
 
-def _where_from(sources: Mapping[str, str]) -> str:
-    """Each template file, by its path, under the folder that it is in."""
+def _where_from(sources: Iterable[tuple[str, str]]) -> str:
+    """Each template file, by its name and path, under the folder that it is in."""
     names = defaultdict(list)
-    for path, name in sources.items():
+    for name, path in sources:
         taken = Path(path)
         names[taken.parent].append(name if taken.name == name else f"{name} (made from {taken.name})")
     return "; ".join(f"from {folder}: {', '.join(found)}" for folder, found in names.items())

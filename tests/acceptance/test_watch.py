@@ -206,9 +206,9 @@ def test_the_page_follows_its_window(watch: Watch) -> None:
         terminal.resize(columns, lines)
         shown = terminal.wait_for("STOPPED", "workers    NONE")
         assert not lines_with(shown, "╭")
-    terminal.resize(102, 30)
-    terminal.wait_for("╭─ Last failures ─", "STOPPED", f"╰{'─' * 100}╯")
-    assert terminal.shown()[-1] == f"╰{'─' * 100}╯"
+    terminal.resize(108, 30)
+    terminal.wait_for("╭─ Last failures ─", "STOPPED", f"╰{'─' * 106}╯")
+    assert terminal.shown()[-1] == f"╰{'─' * 106}╯"
 
 
 def test_colours_are_left_out_where_nobody_wants_them(watch: Watch) -> None:
