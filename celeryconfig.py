@@ -69,13 +69,13 @@ beat_schedule = {
         "task": "approval_mail.gather",
         "schedule": _settings.batch_timeout,
         "kwargs": {"by_beat": True},
-        # Those of a day without workers do not pile up further; shorter, a clock that is off would drop good ones.
+        # Older ones are dropped once a worker takes them; with a shorter life a clock that is off would drop good ones.
         "options": {"expires": 86400, **_FOR_BEAT},
     },
     "sweep_expired": {
         "task": "approval_mail.sweep_expired",
         "schedule": timing.SWEEP_EVERY,
-        # Far more of them would pile up; and a clock may be an hour off.
+        # There are far more of them; and a clock may be an hour off.
         "options": {"expires": 7200, **_FOR_BEAT},
     },
 }

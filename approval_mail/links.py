@@ -38,7 +38,7 @@ class Links:
 
     ``public_url`` is where approvers reach the pages, without a slash at its end. The first of ``secrets`` signs,
     all of them are believed: a new one is put in front, the old one taken out once its links have run out.
-    A link says nothing of time: what it is for is looked up when it is used.
+    A link never runs out by itself: what it is for is looked up when it is used.
     """
 
     def __init__(self, public_url: str, secrets: Sequence[str]) -> None:
