@@ -79,7 +79,8 @@ class Fields:
             raise self._refuse(field, "is {}; pass text", value)
         if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
             raise self._refuse(field, "is a number that is too long; pass text")
-        return str(value).strip()
+        # Of an Enum that is text as well, the text, as in further fields.
+        return (str.__str__(value) if isinstance(value, str) else str(value)).strip()
 
     def request_id(self) -> str:
         text = self._required("request_id")

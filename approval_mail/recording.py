@@ -65,7 +65,7 @@ class Recorder:
         self._replayer: threading.Thread | None = None
         #: Something was spooled since the replayer last began to look.
         self._to_replay = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # A signal handler of the host may call a hook within one.
 
     def emit(self, type_name: str, data: Mapping[str, Any]) -> Receipt:
         """Check and record an event; raises InvalidEvent naming the field, and nothing else."""

@@ -70,7 +70,7 @@ class Spool:
                     aside.unlink()
                 raise
             _sync(self.folder)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # A path that this system cannot write down, say.
             raise self._unavailable(error) from error
 
     def probe(self) -> None:
@@ -84,7 +84,7 @@ class Spool:
                     aside.unlink(missing_ok=True)
             elif not os.access(next(parent for parent in self.folder.parents if parent.exists()), os.W_OK | os.X_OK):
                 raise SpoolUnavailable(f"the spool {self.folder} cannot be made", _OTHER_PLACE)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # A path that this system cannot write down, say.
             raise self._unavailable(error) from error
         self.room.require()
 
@@ -95,8 +95,9 @@ class Spool:
         except OSError:
             return False
 
-    def _unavailable(self, error: OSError) -> SpoolUnavailable:
-        return SpoolUnavailable(f"the spool {self.folder} cannot be written: {error.strerror or error}", _OTHER_PLACE)
+    def _unavailable(self, error: OSError | ValueError) -> SpoolUnavailable:
+        why = (error.strerror if isinstance(error, OSError) else "") or error
+        return SpoolUnavailable(f"the spool {self.folder} cannot be written: {why}", _OTHER_PLACE)
 
     def _make_folder(self) -> None:
         if self.folder.is_dir():

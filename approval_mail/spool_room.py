@@ -67,7 +67,7 @@ class Room:
         """Of all files, in no order; none if the folder cannot be listed."""
         try:
             return os.listdir(self._folder)
-        except OSError:
+        except (OSError, ValueError):
             return []
 
     def stock(self) -> Stock:

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks of the parent's at the file of routes.
 _ROUTES_EVERY = 5.0
+#: Seconds between two looks of the parent's for garbage.
+_GARBAGE_EVERY = 10.0
 #: Tenths of a second.
 _LAST_RESULT_TENTHS = 20
 
@@ -143,6 +145,16 @@ def _look_at_the_routes(file: RoutesFile) -> None:
             services.operator_store().notices.report_routes(file.place, file.fault)
         except StoreError as error:
             logger.debug("What is wrong with the routes could not be reported (%s); the log has it", error)
+
+
+@signals.worker_ready.connect
+def look_for_garbage(sender: Any, **_: object) -> None:
+    """Have the pool's parent look for all garbage now and then: Celery leaves each request and its message in a cycle.
+
+    Python by itself looks after minutes, and the memory that it gives back by then is in pieces. A look takes a few
+    milliseconds, for what was there at the start is left out.
+    """
+    sender.timer.call_repeatedly(_GARBAGE_EVERY, gc.collect)
 
 
 @signals.worker_ready.connect

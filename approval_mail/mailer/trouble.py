@@ -37,6 +37,10 @@ _TOKEN_STEPS = {
 _MAX_TEXT = 500
 
 
+#: RFC 3207 section 4: what a server that asks for TLS answers before it.
+_TLS_FIRST = 530
+
+
 class Refused(Exception):
     """A reply that is not the one wanted."""
 
@@ -79,7 +83,9 @@ def trouble(
 def refusal_trouble(channel: Channel, refusal: Refused) -> ChannelTrouble:
     what = f"{refusal.phase} was refused: {refusal.code} {refusal.text}".strip()
     permanent = refusal.code >= 500
-    if refusal.of_login:
+    if refusal.code == _TLS_FIRST and channel.use_tls is False and "STARTTLS" in refusal.text.upper():
+        step = "set SMTP_USE_TLS=true: this server asks for an encrypted connection first"
+    elif refusal.of_login:
         step = _login_step(channel, refusal.status)
     elif permanent:
         step = "ask the server's operator why it refuses this host, or set another SMTP_HOST"

@@ -55,17 +55,21 @@ class Exporter(ThreadingTCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Begin a thread for a connection, if there is room for one more."""
-        if self._room.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # There can be no more threads.
+            self._room.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve a connection, and end it when its time is over."""
         ending = threading.Timer(_CONNECTION_TIMEOUT, _end, (request,))
         ending.daemon = True
-        ending.start()
         try:
+            ending.start()
             super().process_request_thread(request, client_address)
         finally:
             ending.cancel()

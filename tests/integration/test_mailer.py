@@ -457,6 +457,9 @@ def test_a_refused_login_is_channel_trouble(tls_server: SMTPServer, ca_file: Pat
 def test_a_server_that_wants_a_login_is_channel_trouble_not_a_dead_mail(smtp: SMTPServer) -> None:
     smtp.on("mail", "530 5.7.0 Authentication required")
     assert trouble(smtp).code == 530
+    smtp.behave()
+    smtp.on("mail", "530 5.7.0 Must issue a STARTTLS command first")
+    assert trouble(smtp, use_tls=False).next_step.startswith("set SMTP_USE_TLS=true")
 
 
 def test_a_login_reply_that_cannot_be_decoded_is_channel_trouble(tls_server: SMTPServer, ca_file: Path) -> None:

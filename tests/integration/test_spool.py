@@ -184,6 +184,13 @@ def test_files_of_other_users_are_not_taken_in(open_folder: Path) -> None:
     assert f"{theirs} is not an event (it belongs to another user); set aside as .bad" in done.stderr
 
 
+def test_a_folder_whose_name_cannot_be_written_down_is_told(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "a\0b")
+    with pytest.raises(SpoolUnavailable, match="cannot be written: embedded null"):
+        spool.write(event(), nonce="n")
+    assert spool.paths() == []
+
+
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SpoolUnavailable, match="cannot be written"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import enum
 import json
 import time
 import uuid
@@ -168,6 +169,13 @@ def test_names_become_one_clean_line() -> None:
     event = make(tool_name="git\r\nBcc: x@example.com\x00\u202ecommit", user_id="u" * 500)
     assert event.tool_name == "git Bcc: x@example.com\ufffd\ufffdcommit"
     assert len(event.user_id) <= MAX_NAME
+
+
+def test_an_enum_that_is_text_gives_its_text() -> None:
+    class Tool(str, enum.Enum):
+        COMMIT = "git_commit"
+
+    assert make(tool_name=Tool.COMMIT).tool_name == "git_commit"
 
 
 def test_a_name_hides_nothing_and_keeps_what_scripts_and_emoji_need() -> None:
