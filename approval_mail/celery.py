@@ -24,7 +24,7 @@ import approval_mail.broker  # noqa: F401 - for the same reason
 from approval_mail import flower, services
 from approval_mail.errors import InvalidSettings
 from approval_mail.outage import Outage
-from approval_mail.results import UnwatchedGroup
+from approval_mail.results import UnwatchedResult
 from approval_mail.settings import state_folder
 from approval_mail.store import WakeUp
 
@@ -54,7 +54,7 @@ def _config() -> ModuleType:
 
 
 app = Celery("approval_mail", set_as_current=False)
-app.GroupResult = app.subclass_with_self(UnwatchedGroup)
+app.AsyncResult = app.subclass_with_self(UnwatchedResult)
 app.config_from_object(_config())
 
 #: Of the broker, as this process's wake-ups meet it.

@@ -1,19 +1,19 @@
-"""What Celery keeps of a chord's results in the process that sent it."""
+"""What Celery keeps of the results of what a process sends."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from celery.result import GroupResult
-from vine import barrier
+from celery.result import AsyncResult
 
 
-class UnwatchedGroup(GroupResult):  # type: ignore[misc]  # Celery has no types
-    """The results of a chord's header, for none of which anybody waits.
+class UnwatchedResult(AsyncResult):  # type: ignore[misc]  # Celery has no types
+    """A result that is read by who asks for it, and not announced to who sent the task.
 
-    Celery's own would subscribe to each of them in the result backend: one channel and one object for each batch, for
-    as long as the process lives, and a connection on which all results arrive unread.
+    Celery's own has the process that sends a chord subscribe to the result of each batch and, once nobody holds that
+    result, unsubscribe; as nobody reads that connection, redis-py remembers every channel for as long as it lives.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{"ready_barrier": barrier(), **options})
+    def then(self, callback: Any, on_error: Any = None, weak: bool = False) -> Any:
+        """Keep ``callback`` for whoever completes this object: nobody does here."""
+        return self.on_ready.then(callback, on_error)

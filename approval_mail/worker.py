@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from types import FrameType
 from typing import Any, NoReturn
@@ -24,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks of the parent's at the file of routes.
 _ROUTES_EVERY = 5.0
-#: Seconds between two looks of the parent's for garbage.
-_GARBAGE_EVERY = 10.0
+#: Seconds between two looks for garbage, and when this process last had one, by time.monotonic().
+_GARBAGE_EVERY, _looked = 10.0, 0.0
 #: Tenths of a second.
 _LAST_RESULT_TENTHS = 20
 
@@ -151,10 +152,20 @@ def _look_at_the_routes(file: RoutesFile) -> None:
 def look_for_garbage(sender: Any, **_: object) -> None:
     """Have the pool's parent look for all garbage now and then: Celery leaves each request and its message in a cycle.
 
-    Python by itself looks after minutes, and the memory that it gives back by then is in pieces. A look takes a few
+    Python by itself looks after minutes, and the memory that it gives back by then is in pieces. A look takes some ten
     milliseconds, for what was there at the start is left out.
     """
     sender.timer.call_repeatedly(_GARBAGE_EVERY, gc.collect)
+
+
+@signals.task_postrun.connect
+def look_for_garbage_too(**_: object) -> None:
+    """The same in the pool's processes, between two tasks."""
+    global _looked  # noqa: PLW0603
+    now = time.monotonic()
+    if now - _looked >= _GARBAGE_EVERY:
+        _looked = now
+        gc.collect()
 
 
 @signals.worker_ready.connect

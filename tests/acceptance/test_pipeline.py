@@ -48,12 +48,13 @@ def test_ten_outcomes_leave_as_one_batch_at_once_and_no_beat_is_needed(
 def test_a_worker_subscribes_to_none_of_the_results_of_its_batches(
     start: Start, emit: Emit, status: Status, redis_server: RedisServer
 ) -> None:
-    """They would pile up, one for each batch, for as long as it runs."""
+    """Each would be remembered for as long as it runs, though it is unsubscribed again."""
     start("worker", "--concurrency=1").ready()
     emit([("approval_approved", f"r{n}") for n in range(30)])
     wait_for(lambda: status() == {"sent": 30})
     with redis_server.client as client:
         assert client.pubsub_channels("celery-task-meta-*") == []
+        assert "cmdstat_subscribe" not in client.info("commandstats")
 
 
 def test_an_outcome_alone_leaves_after_the_batch_timeout_without_beat(start: Start, emit: Emit, status: Status) -> None:
