@@ -376,29 +376,35 @@ def test_tries_of_unknown_outcome_are_bounded(store: EventStore, client: redis.R
     assert mail.attempts == MAX_OPEN_TRIES
 
 
+class Unheard:
+    """Loses so many replies to scripts, which have been run."""
+
+    def __init__(self, left: int = 0) -> None:
+        self.left = left
+
+    def __call__(self, request: bytes, reply: bytes) -> bool:
+        if not self.left or b"EVALSHA" not in request or b"NOSCRIPT" in reply:
+            return True
+        self.left -= 1
+        return False
+
+
 def test_a_try_counts_once_however_often_its_client_has_to_ask(redis_server: RedisServer, store: EventStore) -> None:
     """A worker waits out a frozen store by sending the same call again and again; each may have been done."""
     record(store, event())
     held = claim(store)
-    unheard = 0
+    replies = Unheard()
 
-    def is_heard(request: bytes, reply: bytes) -> bool:
-        nonlocal unheard
-        if not unheard or b"EVALSHA" not in request or b"NOSCRIPT" in reply:
-            return True
-        unheard -= 1
-        return False
-
-    with Proxy(redis_server.port, is_heard) as proxy, worker_client(proxy.redis_url) as client:
+    with Proxy(redis_server.port, replies) as proxy, worker_client(proxy.redis_url) as client:
         far = EventStore(client)
-        unheard = 1
+        replies.left = 1
         [work], _ = far.begin(held.token, held.event_ids, attempt=0)
         mail = (work.event_id, "op@example.com")
-        unheard = MAX_OPEN_TRIES
+        replies.left = MAX_OPEN_TRIES
         assert far.settle(held.token, upcoming=mail) == ("", "go")
-        unheard = 1
+        replies.left = 1
         assert far.settle(held.token, settled=(*mail, REFUSED)) == ("dead", "")
-        assert unheard == 0
+        assert not replies.left
     assert [dead.attempts for dead in store.history.dead()] == [1]
     assert [change.state for change in store.history.trace("r1")] == ["pending", "claimed", "dead"]
 
@@ -408,18 +414,11 @@ def test_what_one_call_took_is_answered_again_to_a_client_that_did_not_hear(
 ) -> None:
     for n in range(5):
         record(store, event(f"r{n}"))
-    unheard = 2
+    replies = Unheard(2)
 
-    def is_heard(request: bytes, reply: bytes) -> bool:
-        nonlocal unheard
-        if not unheard or b"EVALSHA" not in request or b"NOSCRIPT" in reply:
-            return True
-        unheard -= 1
-        return False
-
-    with Proxy(redis_server.port, is_heard) as proxy, worker_client(proxy.redis_url) as far:
+    with Proxy(redis_server.port, replies) as proxy, worker_client(proxy.redis_url) as far:
         taken = EventStore(far).take(3, token="t")
-    assert not unheard
+    assert not replies.left
     assert [one.event_id for one in taken] == [f"r{n}:approval_requested" for n in range(3)]
     assert all(one.record for one in taken)
     assert states(store) == {"claimed": 3, "pending": 2}
