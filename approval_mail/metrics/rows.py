@@ -47,6 +47,8 @@ class Seen:
     overview: Overview
     #: What `EventStore.counters` answers.
     counters: Mapping[tuple[str, ...], int]
+    #: Seconds: NOTIFICATION_BATCH_TIMEOUT.
+    batch_timeout: float
     #: When it was seen; aware.
     at: datetime
 
@@ -54,9 +56,9 @@ class Seen:
 def see() -> Seen:
     """Takes a second, as `overview.look` does, and raises what that raises."""
     found = overview.look()
-    store = services.operator_store()
+    store, waits = services.operator_store(), services.settings().batch_timeout
     # Both anew, now that the workers have answered: what is where and what was counted are then of one moment.
-    return Seen(replace(found, counts=store.count()), store.counters(), datetime.now(timezone.utc))
+    return Seen(replace(found, counts=store.count()), store.counters(), waits, datetime.now(timezone.utc))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ ROWS: tuple[Gauge | Gauges | Counter | Histogram, ...] = (
     Gauge(
         "approval_mail_batch_timeout_seconds",
         "NOTIFICATION_BATCH_TIMEOUT in the settings of the process that was scraped: so long may an outcome wait.",
-        lambda seen: services.settings().batch_timeout,
+        lambda seen: seen.batch_timeout,
     ),
     Gauges(
         "approval_mail_events",

@@ -32,7 +32,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 def samples(overview: Overview = FRESH, counters: Mapping[tuple[str, ...], int] | None = None) -> Samples:
     """Every sample of the exposition, by name and labels."""
-    text = metrics.text(Seen(overview, counters or {}, NOW)).decode()
+    text = metrics.text(Seen(overview, counters or {}, 5.0, NOW)).decode()
     found = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     by_name = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in found}
     assert len(by_name) == len(found), "no sample comes twice"
@@ -44,7 +44,7 @@ def value(found: Samples, name: str, **labels: str) -> float:
 
 
 def test_a_fresh_installation_has_every_metric() -> None:
-    text = metrics.text(Seen(FRESH, {}, NOW)).decode()
+    text = metrics.text(Seen(FRESH, {}, 5.0, NOW)).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert families.keys() == {row.name.removesuffix("_total") for row in ROWS}
     assert all(family.samples and family.documentation for family in families.values())
