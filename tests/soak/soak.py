@@ -73,10 +73,10 @@ def run(
     plant: str = "",
     tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Outcome, list[str]]:
-    """Run a soak of ``seconds`` under load in ``folder``; answers what came of it, and its problems as sentences.
+    """Run a soak of ``seconds`` under load, or longer where the machine is late, in ``folder``.
 
-    ``until_forgotten`` waits until the history has gone and looks at what is left. ``folder/samples.csv`` has every
-    figure. ``plant`` names a leak of leaks.py.
+    Answers what came of it, and its problems as sentences. ``until_forgotten`` waits until the history has gone and
+    looks at what is left. ``folder/samples.csv`` has every figure. ``plant`` names a leak of leaks.py.
     """
     stage = Stage(folder, per_second=per_second, plant=plant)
     try:
@@ -107,8 +107,8 @@ def _watch(
     )
     happened, failures = Counter[str](), []
     coming = programme(seconds, has_routes=stage.has_routes)
-    next_books = _BOOKS_EVERY
-    while sampler.now() < seconds:
+    next_books, end = _BOOKS_EVERY, seconds
+    while coming or sampler.now() < end:
         began = sampler.now()
         if coming and began >= coming[0].part * seconds:
             happening = coming.pop(0)
@@ -121,6 +121,8 @@ def _watch(
                 books.reloads.append(Reload(*stage.everybody[-2:], *stage.reloaded))
                 stage.reloaded = None
             tell(f"{sampler.now():.0f} s: {happening.what}, took {sampler.now() - began:.1f} s")
+            if not coming:  # What comes after the last one is the same part of the whole, however late that was.
+                end = max(end, sampler.now() / happening.part)
         sampler.sample()
         if sampler.now() >= next_books:
             books.follow()
