@@ -15,7 +15,7 @@ from tests.rig.redis_server import RedisServer
 from tests.rig.smtp_server import SMTPServer
 
 #: Settings of whoever runs the tests must not reach what is tested.
-_OURS = ("NOTIFICATION_", "SMTP_", "EMAIL_", "REDIS_", "CELERY_", "APPROVAL_")
+_OURS = ("NOTIFICATION_", "SMTP_", "EMAIL_", "REDIS_", "CELERY_", "APPROVAL_", "FLOWER_")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,11 +24,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="replay what a fault's test left to chance")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What programs inherit, those of module fixtures as well; a proxy is for packages alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith(_OURS) and name != "APPROVAL_MAIL_TEST_REDIS":
+                patch.delenv(name)
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.setenv(name, ",".join(filter(None, ("127.0.0.1,localhost,::1", os.environ.get(name)))))
+        # Where the spool is that no setting names.
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    for name in os.environ:
-        if name.startswith(_OURS) and name != "APPROVAL_MAIL_TEST_REDIS":
-            monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     yield
     services.configure(None)

@@ -87,7 +87,7 @@ def emit(settings: dict[str, str], tmp_path: Path) -> Callable[..., list[str]]:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=180,
         )
         return list(json.loads(done.stdout))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -61,9 +62,7 @@ class Stack:
         return check.returncode == 0
 
     def _move(self, text: str) -> str:
-        for there, here in self._moved.items():
-            text = text.replace(there, here)
-        return text
+        return re.sub("|".join(map(re.escape, self._moved)), lambda found: self._moved[found[0]], text)
 
 
 @pytest.fixture
@@ -144,14 +143,14 @@ def test_worker_and_beat_send_a_mail_with_the_secrets_login_and_are_healthy(
     assert f"AUTH PLAIN {login}" in smtp.commands
 
     wait_for(lambda: stack.is_healthy("beat"), saying="a healthy beat")
-    assert stack.is_healthy("worker")
+    wait_for(lambda: stack.is_healthy("worker"), saying="a healthy worker")
     assert worker.stop() == 0
     assert not stack.is_healthy("worker")
 
 
 def test_flower_is_healthy_and_shows_nothing_without_the_secrets_login(stack: Stack, flower_port: int) -> None:
     stack.start("flower")
-    wait_for(lambda: stack.is_healthy("flower"), seconds=30, saying="a healthy Flower")
+    wait_for(lambda: stack.is_healthy("flower"), saying="a healthy Flower")
 
     url = f"http://127.0.0.1:{flower_port}/workers"
     with pytest.raises(urllib.error.HTTPError) as refused:

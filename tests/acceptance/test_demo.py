@@ -17,6 +17,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
 import pytest
 
 from approval_mail.demo.catcher import MailCatcher
@@ -121,9 +122,8 @@ def descendants(pid: int) -> set[int]:
 
 def _living() -> dict[int, int]:
     """Each process that is no zombie, with its parent."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
-    rows = (line.split() for line in listing.splitlines())
-    return {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}
+    found = [process.info for process in psutil.process_iter(["pid", "ppid", "status"])]
+    return {row["pid"]: row["ppid"] for row in found if row["status"] != psutil.STATUS_ZOMBIE}
 
 
 def test_once_shows_six_mails_of_three_requests_and_leaves_nothing(

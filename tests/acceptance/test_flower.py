@@ -170,18 +170,22 @@ def test_what_a_worker_is_doing_is_told_without_arguments(
     redis_server: RedisServer, settings: dict[str, str], smtp: SMTPServer, client: redis.Redis, tmp_path: Path
 ) -> None:
     """Flower's page of a worker shows what ``celery inspect`` answers: here of a task that is under way."""
-    smtp.slowness = 3
-    worker = Program.celery("worker", "--without-mingle", folder=tmp_path, settings=settings).ready()
-    run(ASK, tmp_path, settings)
-    wait_for(lambda: any(command.startswith("DATA") or command == "data" for command in smtp.commands))
-    done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "approval_mail", "inspect", "active", "--json", "--timeout=5"],
-        cwd=tmp_path, env=settings, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    smtp.slowness = 20
+    worker = Program.celery("worker", "--without-mingle", "--hostname=one@host", folder=tmp_path, settings=settings)
+    try:
+        worker.ready()
+        run(ASK, tmp_path, settings)
+        wait_for(lambda: any(command.startswith("DATA") or command == "data" for command in smtp.commands))
+        inspect = (sys.executable, "-m", "celery", "-A", "approval_mail", "inspect", "active", "--json")
+        done = subprocess.run(
+            [*inspect, "--timeout=10", "--destination=one@host"],
+            cwd=tmp_path, env=settings, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    finally:
+        worker.kill()
     [[task]] = json.loads(done.stdout).values()
     assert (task["name"], task["args"]) == ("approval_mail.send_batch", "approval_requested abc12345 git_commit")
     assert "secret" not in done.stdout
-    worker.kill()
 
 
 def test_flower_only_shows_and_only_to_who_may_log_in(running: Running) -> None:

@@ -42,7 +42,7 @@ def asked(admin: Run, tool: str, *more: str) -> str:
 
 
 def arrived(smtp: SMTPServer, subject: str) -> None:
-    wait_for(lambda: subject in [mail.subject for mail in smtp.mails], seconds=10, saying=f"the mail {subject}")
+    wait_for(lambda: subject in [mail.subject for mail in smtp.mails], seconds=60, saying=f"the mail {subject}")
 
 
 @pytest.mark.usefixtures("pipeline")
@@ -76,7 +76,7 @@ def test_2_4_a_timeout_is_mailed_on_a_poll_though_no_beat_runs(
         with urllib.request.urlopen(request, timeout=10) as answer:
             return str(json.load(answer)["status"])
 
-    wait_for(lambda: status() == "expired", seconds=10, saying="the status expired")
+    wait_for(lambda: status() == "expired", seconds=60, saying="the status expired")
     start("worker", "--concurrency=2").ready()
     arrived(smtp, "[타임아웃] git_commit 승인 요청")
     assert len(smtp.mails) == 1, "the request's own mail has become moot"

@@ -32,10 +32,13 @@ PREFIXES = ("NOTIFICATION_", "SMTP_", "EMAIL_", "REDIS_", "CELERY_", "APPROVAL_"
 #: What is no part of a fresh checkout.
 NOT_CHECKED_IN = (".git", ".venv", ".*_cache", ".hypothesis", "build", "dist", "*.egg-info", "__pycache__")
 
+#: A command, and where a link leads, in prose.
+COMMAND, LINK = re.compile("`approval-(mail|admin) ([^`]+)`"), re.compile(r"\]\(([^)#]+)")
+
 each_guide = pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1800)
 def test_every_command_does_what_the_guides_say(tmp_path: Path) -> None:
     """All guides at once, each by a reader of its own: much of the time goes by in waiting."""
     with ThreadPoolExecutor() as readers:
@@ -75,13 +78,13 @@ def test_every_block_is_sound(path: Path) -> None:
 @each_guide
 def test_every_setting_that_a_guide_gives_would_be_accepted(path: Path, tmp_path: Path) -> None:
     for block in read(path).blocks:
-        if block.language == "dotenv" or (block.language == "bash" and not block.is_tried):
+        if is_to_be_checked(block):
             assert faults(block, tmp_path) == [], f"{path.name}:{block.line}"
 
 
 @each_guide
 def test_every_command_in_a_sentence_exists(path: Path) -> None:
-    for program, command in re.findall("`approval-(mail|admin) ([^`]+)`", read(path).prose):
+    for program, command in COMMAND.findall(read(path).prose):
         known: click.Command = main if program == "mail" else admin_main
         for word in re.split(r" *\\?\|", command)[0].split():
             if word.startswith("-"):
@@ -93,7 +96,7 @@ def test_every_command_in_a_sentence_exists(path: Path) -> None:
 
 @each_guide
 def test_every_link_within_the_repository_leads_somewhere(path: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)", read(path).prose)
+    links = LINK.findall(read(path).prose)
     assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
 
 
@@ -101,6 +104,19 @@ def test_every_link_within_the_repository_leads_somewhere(path: Path) -> None:
 def test_both_languages_have_the_same_blocks(name: str) -> None:
     one, other = (read(ROOT / "docs" / f"{name}.{language}.md").blocks for language in LANGUAGES)
     assert [(block.language, block.mark) for block in one] == [(block.language, block.mark) for block in other]
+
+
+def test_the_guides_have_enough_of_all_that_is_checked_one_by_one() -> None:
+    guides = [read(path) for path in GUIDES]
+    checked = [block for guide in guides for block in guide.blocks if is_to_be_checked(block)]
+    assert sum(len(given) for block in checked for given in settings_of(block)) > 30
+    assert sum(len(COMMAND.findall(guide.prose)) for guide in guides) > 60
+    assert sum("://" not in link for guide in guides for link in LINK.findall(guide.prose)) > 25
+
+
+def is_to_be_checked(block: Block) -> bool:
+    """Whether it gives settings that nothing here tries."""
+    return block.language == "dotenv" or (block.language == "bash" and not block.is_tried)
 
 
 def faults(block: Block, folder: Path) -> list[str]:

@@ -2,7 +2,8 @@
 
 ``python -m tests.faults.host SPEC`` with a JSON object: ``receipts`` (file), ``prefix``, ``count``, ``types``,
 ``threads``, ``per_second`` (0: as fast as it can) and ``fields`` (further fields of each event). A line of the file
-is ``<event_id> <receipt> <milliseconds that the call took>``. The process ends once its spool is empty.
+is ``<event_id> <receipt> <milliseconds that the call took>``. SIGTERM: no more is told. The process ends once its spool
+is empty.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from typing import Any
 
 from approval_mail import hooks, services
@@ -23,6 +26,8 @@ from tests.rig.stopwatch import Stopwatch
 def main(spec: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     lock = threading.Lock()
+    ending: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: ending.append(number))
     with open(spec["receipts"], "a") as file:
 
         def tell(n: int) -> None:
@@ -36,7 +41,7 @@ def main(spec: dict[str, Any]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
 
-        numbers = range(spec["count"])
+        numbers = takewhile(lambda _: not ending, range(spec["count"]))
         if spec["per_second"]:
             for n in numbers:
                 tell(n)

@@ -80,7 +80,6 @@ def let_wake_ups_be_due(client: redis.Redis) -> None:
 
 
 @pytest.mark.fault("broker refused, silent, locked or loading")
-@pytest.mark.timeout(120)
 def test_a_broker_in_trouble_is_told_of_once_and_costs_no_event(
     world: World, broker: RedisServer, ways: Callable[[RedisServer], Way]
 ) -> None:
@@ -88,9 +87,10 @@ def test_a_broker_in_trouble_is_told_of_once_and_costs_no_event(
     paths = {fault: ways(broker) for fault in FAULTS}
     for fault, way in paths.items():
         way.meets(fault)
-    count = 400 if world.thorough else 75
+    more = 800 if world.thorough else 150
     hosts = [
-        world.host(count, types=TYPES, per_second=25, changes={"CELERY_BROKER_URL": way.url}) for way in paths.values()
+        world.host(1_000_000, types=TYPES, per_second=20, changes={"CELERY_BROKER_URL": way.url})
+        for way in paths.values()
     ]
     trouble, mended = "The broker cannot be used", "The broker can be used again"
     with world.client as client:
@@ -102,20 +102,21 @@ def test_a_broker_in_trouble_is_told_of_once_and_costs_no_event(
         wait_for(lambda: all_say(trouble))
         # Many more calls, each of which has reason to wake gather, for longer than a broker is left alone.
         told = len(world.receipts())
-        wait_for(lambda: all_say(trouble) and len(world.receipts()) > told + 2 * count)
+        wait_for(lambda: all_say(trouble) and len(world.receipts()) > told + more)
         for way in paths.values():
             way.is_mended()
         wait_for(lambda: all_say(mended))
         let_wake_ups_be_due(client)
     for host in hosts:
-        assert host.process.wait(60) == 0, host.output()
+        assert host.stop(seconds=120) == 0, host.output()
         assert host.output().count(trouble) == host.output().count(mended) == 1
         assert "Traceback" not in host.output()
     assert set(world.receipts().values()) == {"accepted"}
     assert world.slowest_call() < BOUND
     world.settings["CELERY_BROKER_URL"] = broker.url
     world.worker()
-    assert world.judge().sent == 4 * count
+    ledger = world.judge()
+    assert ledger.sent == ledger.events
 
 
 @pytest.mark.fault("broker refused, silent, locked or loading")
@@ -133,7 +134,7 @@ def test_a_store_in_trouble_is_told_of_once_and_its_events_are_spooled(
         way.is_mended()
     world.fault_ends()
     for host in hosts:
-        assert host.process.wait(60) == 0, host.output()
+        assert host.process.wait(120) == 0, host.output()
         assert host.output().count("Redis cannot be used") == 1
         assert "Traceback" not in host.output()
     assert set(world.receipts().values()) == {"spooled"}
@@ -144,7 +145,7 @@ def test_a_store_in_trouble_is_told_of_once_and_its_events_are_spooled(
 
 @pytest.mark.fault("broker refused, silent, locked or loading")
 @pytest.mark.long
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("which", ["CELERY_BROKER_URL", "REDIS_URL"])
 def test_the_same_worker_goes_on_after_every_such_trouble(
     world: World, broker: RedisServer, ways: Callable[[RedisServer], Way], which: str
@@ -157,14 +158,14 @@ def test_the_same_worker_goes_on_after_every_such_trouble(
     for fault in FAULTS:
         refused = worker.output().count("Not accepted")
         world.smtp.on("rcpt", "451 greylisted", times=1)
-        host = world.host(200, types=TYPES, per_second=20)
+        host = world.host(1_000_000, types=TYPES, per_second=20)
         wait_for(lambda refused=refused: worker.output().count("Not accepted") > refused)
         told = len(world.receipts())
         way.meets(fault)
         wait_for(lambda told=told: len(world.receipts()) > told + 100)
         way.is_mended()
         world.fault_ends()
-        assert host.process.wait(60) == 0, host.output()
+        assert host.stop(seconds=120) == 0, host.output()
         assert world.judge().dead == 0
     assert world.slowest_call() < BOUND
     for program in (worker, beat):

@@ -40,9 +40,9 @@ def log_in_with(world: World, password: str) -> None:
 
 
 def gaps(moments: list[float]) -> list[float]:
-    """Seconds between the probes: logins within a tenth of a second, by several processes, count as one."""
+    """Seconds between the probes: logins within a quarter of a second, by several processes, count as one."""
     apart = [after - before for before, after in itertools.pairwise(moments)]
-    return [gap for gap in apart if gap > 0.1]
+    return [gap for gap in apart if gap > 0.25]
 
 
 def assert_waits(measured: list[float], planned: tuple[float, ...], *, late: float) -> None:
@@ -80,14 +80,19 @@ def test_a_refused_login_holds_the_channel_and_spends_nothing(world: World) -> N
     log_in_with(world, "wrong")
     world.settings["SMTP_USE_TLS"] = "false"
     refuse_logins(world, BAD_CREDENTIALS)
-    sender = worker(world)
+    sender = worker(world, processes=1)
     world.beat()
     world.tell(count)
-    wait_for(lambda: len(gaps(world.smtp.moments("AUTH"))) >= len(FAST))
+
+    def probed() -> list[float]:
+        logins = world.smtp.moments("AUTH")
+        return logins if len(gaps(logins)) >= len(FAST) else []
+
+    logins = wait_for(probed, saying="probes")
+    assert len(logins) == 1 + len(gaps(logins)), "one login, then one per probe"
+    assert_waits(gaps(logins), FAST, late=10)
     wait_for(lambda: world.counts() == {"deferred": count}, saying="all of them deferred")
     assert attempts(world) == 0
-    assert len(world.smtp.moments("AUTH")) <= 2 + len(FAST), "one login per process, then one per probe"
-    assert_waits(gaps(world.smtp.moments("AUTH")), FAST, late=2)
     assert len(held_lines(sender)) == 1, "not once per event, batch or probe, whatever words the server has"
     [told] = held_lines(sender)
     assert "ERROR" in told
@@ -102,22 +107,22 @@ def test_a_refused_login_holds_the_channel_and_spends_nothing(world: World) -> N
     wait_for(lambda: len(held_lines(sender)) == 2, saying="the other reason told as well")
     line = smtp_line(world)
     assert "auth was refused: 550 5.7.30 Basic authentication is not supported" in line["detail"]
-    assert "workers hold the channel since " in line["detail"]
+    assert "workers have held the channel since " in line["detail"]
     assert "SMTP_OAUTH_TOKEN_FILE" in line["next_step"]
     assert attempts(world) == 0
 
     world.smtp.behave()
     world.smtp.users = {"me": "wrong"}  # The server's side is mended.
     world.fault_ends()
-    assert world.judge(within=30).sent == count
+    assert world.judge(within=90).sent == count
     drained = world.smtp.mails[-1].at - world.smtp.mails[0].at
-    assert drained < 20, "all goes at once, in the order of a backlog, not by waits of its own"
+    assert drained < 60, "all goes at once, in the order of a backlog, not by waits of its own"
     assert len(held_lines(sender)) == 2
     assert sender.output().count("works again after ") == 1
 
 
 @pytest.mark.long
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 @pytest.mark.fault("535, 550 5.7.30: login refused")
 def test_a_held_channel_is_probed_ever_more_seldom_and_at_least_once_a_minute(world: World) -> None:
     """By the schedule as it is, while further events come in."""
@@ -189,7 +194,7 @@ def test_nothing_is_said_to_a_server_that_cannot_be_trusted(world: World) -> Non
         wait_for(lambda: any(says in line for line in held_lines(sender)), saying=f"{kind} told")  # noqa: B023
         line = smtp_line(world)
         assert says in line["detail"]
-        assert "workers hold the channel since " in line["detail"]
+        assert "workers have held the channel since " in line["detail"]
         assert line["next_step"].startswith("use the server's TLS" if kind == "stripped" else "set SMTP_TLS_CA_FILE")
     with world.client as client:
         seen = EventStore(client).count()
@@ -200,7 +205,7 @@ def test_nothing_is_said_to_a_server_that_cannot_be_trusted(world: World) -> Non
 
     world.smtp.starttls, world.smtp.tls = True, server_context(AUTHORITY.issue_cert("localhost"))
     world.fault_ends()
-    assert world.judge(within=30).dead == 0
+    assert world.judge(within=90).dead == 0
     assert world.smtp.mails
     assert [command for command in world.smtp.commands if command.startswith("AUTH")]
 
@@ -233,4 +238,4 @@ def test_a_server_that_is_gone_and_then_too_busy_holds_the_channel(world: World)
     assert attempts(world) == 2
     world.smtp.behave()
     world.fault_ends()
-    assert world.judge(within=30).sent == count
+    assert world.judge(within=90).sent == count

@@ -32,7 +32,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def run(checkout: Path, test: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", test]
-    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, timeout=100)
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, timeout=300)
 
 
 @each_plant

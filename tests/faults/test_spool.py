@@ -145,7 +145,7 @@ def test_a_spool_that_takes_nothing_is_told_once_and_all_goes_on_when_it_is_mend
 
 @pytest.mark.fault("spool's disk full or read-only")
 @pytest.mark.long
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_hosts_that_write_replay_and_die_at_once_lose_nothing(world: World) -> None:
     """Redis goes and comes back again and again; the worker replays together with the hosts.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.faults.world import World
 from tests.rig.programs import Program
 from tests.rig.proxy import Loss, Proxy
 from tests.rig.redis_server import RedisServer
+from tests.rig.smtp_server import Connection
 from tests.rig.waiting import wait_for
 
 #: Seconds. The promise: a hook returns within this whatever Redis does.
@@ -24,10 +26,10 @@ BOUND = 0.5
 TYPES = ("approval_requested", "approval_approved", "approval_rejected")
 
 
-def under_load(world: World, count: int, *, per_second: float = 60) -> Program:
-    """A host that tells events at a steady pace; returns once mails of them arrive."""
+def under_load(world: World) -> Program:
+    """A host that tells events at a steady pace until `ends_well`; returns once mails of them arrive."""
     told = len(world.smtp.mails)
-    host = world.host(count, types=TYPES, per_second=per_second)
+    host = world.host(1_000_000, types=TYPES, per_second=30)
     wait_for(lambda: len(world.smtp.mails) > told + 3)
     return host
 
@@ -40,7 +42,7 @@ def hooks_spool(world: World, count: int) -> None:
 
 def ends_well(world: World, host: Program, *workers: Program, explained: int = 0) -> None:
     """The host ends, nothing is lost, every call was short and the workers live."""
-    assert host.process.wait(120) == 0, host.output()
+    assert host.stop(seconds=120) == 0, host.output()
     ledger = world.judge(explained=explained)
     assert ledger.sent == ledger.events
     assert world.slowest_call() < BOUND
@@ -49,14 +51,14 @@ def ends_well(world: World, host: Program, *workers: Program, explained: int = 0
 
 
 @pytest.mark.fault("store killed -9 under load")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_store_killed_under_load_loses_nothing_and_the_same_worker_goes_on(world: World) -> None:
     """A retry waits in the worker at each kill, which once left kombu's worker dead without exiting."""
     kills = 3 if world.thorough else 1
     world.smtp.slowness = 0.01
     worker = world.worker("--concurrency=2")
     world.beat()
-    host = under_load(world, 400 * kills if world.thorough else 100)
+    host = under_load(world)
     for _ in range(kills):
         refused = worker.output().count("Not accepted")
         world.smtp.on("rcpt", "451 greylisted", times=1)
@@ -73,12 +75,12 @@ def test_a_store_killed_under_load_loses_nothing_and_the_same_worker_goes_on(wor
 
 
 @pytest.mark.fault("store frozen and thawed")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_frozen_store_costs_hooks_a_bounded_time_and_is_told_everything_once(world: World) -> None:
     """What a hook wrote before it gave up is still in the socket: the store reads it when it thaws."""
     worker = world.worker("--concurrency=2")
     world.beat()
-    host = under_load(world, 600 if world.thorough else 60)
+    host = under_load(world)
     world.redis.signal(signal.SIGSTOP)
     # Longer than a worker waits for an answer; or just until hooks have spooled some.
     hooks_spool(world, 400 if world.thorough else 20)
@@ -99,19 +101,28 @@ def make_room(world: World) -> None:
 
 
 @pytest.mark.fault("store out of memory")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_store_that_is_full_puts_accepted_mails_on_record_and_takes_events_again_later(world: World) -> None:
     """The same server is broker and result backend: retries, chords and results cannot be stored either."""
     world.smtp.slowness = 0.05
     worker = world.worker("--concurrency=2")
     world.beat()
-    host = under_load(world, 600 if world.thorough else 60)
+    host = under_load(world)
+    held, full = threading.Event(), threading.Event()
+
+    def take_once_it_is_full(connection: Connection) -> None:
+        held.set()
+        full.wait(20)
+        connection.say("250 taken")
+
+    world.smtp.on("dot", act=take_once_it_is_full, times=1)
+    assert held.wait(60)
     world.smtp.on("rcpt", "451 greylisted", times=1)
-    arrived = len(world.smtp.mails)
     fill(world)
+    full.set()
     hooks_spool(world, 300 if world.thorough else 10)
-    # Those that were on their way.
-    wait_for(lambda: world.counts().get("sent", 0) == len(world.smtp.mails) > arrived, seconds=10)
+    # That one, and what else was on its way.
+    wait_for(lambda: world.counts().get("sent", 0) == len(world.smtp.mails), seconds=60)
     make_room(world)
     world.leases_run_out()
     ends_well(world, host, worker)
@@ -168,12 +179,12 @@ def fail_over(master: RedisServer, to: RedisServer) -> None:
 
 
 @pytest.mark.fault("failover")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_master_that_is_a_replica_for_a_while_loses_nothing(world: World, replica: RedisServer) -> None:
     world.smtp.slowness = 0.05
     worker = world.worker("--concurrency=2")
     world.beat()
-    host = under_load(world, 600 if world.thorough else 90)
+    host = under_load(world)
     fail_over(world.redis, replica)
     hooks_spool(world, 200 if world.thorough else 10)
     fail_over(replica, world.redis)
@@ -183,7 +194,7 @@ def test_a_master_that_is_a_replica_for_a_while_loses_nothing(world: World, repl
 
 
 @pytest.mark.fault("reply to a hook's write lost")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_an_event_whose_reply_is_lost_is_one_event(world: World) -> None:
     """The connection is closed, half of it is, or nothing more is heard; or the reply comes after the hook has left."""
     answers: Counter[Loss | None] = Counter()

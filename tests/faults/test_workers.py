@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 
 import pytest
 
@@ -10,6 +11,7 @@ from approval_mail.events import EVENT_TYPES
 from tests.faults.messages import BATCHES, WAKE_UPS, double, freeze, idle_worker, lose, thaw
 from tests.faults.world import World
 from tests.rig.programs import Program
+from tests.rig.smtp_server import Connection
 from tests.rig.waiting import wait_for
 
 #: Events of a burst: more batches than the processes of a worker take at once.
@@ -24,12 +26,12 @@ def freeze_with_batches_queued(world: World, worker: Program) -> None:
     host = world.host(BURST, types=["approval_requested", "approval_approved"], threads=4)
     wait_for(lambda: len(world.smtp.mails) >= goal and world.client.llen(BATCHES) > 1)
     freeze(world, worker)
-    assert host.process.wait(30) == 0, host.output()
+    assert host.process.wait(120) == 0, host.output()
     assert world.client.llen(BATCHES), "batches wait in the queue"
 
 
 @pytest.mark.fault("worker group killed -9 at random under load")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 @pytest.mark.long
 def test_worker_groups_killed_at_random_lose_nothing(world: World) -> None:
     """Of each, at most the one mail that each process had in flight is sent twice."""
@@ -72,7 +74,7 @@ def test_a_message_lost_between_the_broker_and_a_killed_worker_costs_seconds(wor
     world.fault_begins()
     assert world.counts()["pending"] == 1
     world.worker()
-    assert world.judge(within=10).sent == told
+    assert world.judge(within=60).sent == told
 
 
 @pytest.mark.fault("broker message lost")
@@ -85,12 +87,12 @@ def test_beat_makes_up_for_a_lost_wake_up(world: World) -> None:
     thaw(worker)
     world.fault_begins()
     world.beat()
-    assert world.judge(within=10).sent == 12
+    assert world.judge(within=60).sent == 12
 
 
 @pytest.mark.fault("broker message lost")
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_messages_lost_again_and_again_under_load_lose_no_event(world: World) -> None:
     """Wake-ups, batches and their summaries alike; what a lost batch had claimed comes back with its lease."""
     rounds = 6 if world.thorough else 1
@@ -110,17 +112,24 @@ def test_messages_lost_again_and_again_under_load_lose_no_event(world: World) ->
 @pytest.mark.fault("task redelivered while its first copy runs")
 def test_a_retry_that_the_broker_hands_out_twice_sends_once(world: World) -> None:
     """A retry waits for longer than the broker does: its copy runs at the same moment, and finds nothing to do."""
+    copy_ended = threading.Event()
+
+    def take_once_the_copy_ended(connection: Connection) -> None:
+        copy_ended.wait(20)
+        connection.say("250 taken")
+
     world.smtp.on("rcpt", "451 greylisted", times=1)
+    world.smtp.on("dot", act=take_once_the_copy_ended, times=1)
     worker = world.worker(
         f"--concurrency={PROCESSES}", "--loglevel=INFO", "-I", "tests.faults.redelivery", VISIBILITY_TIMEOUT="1"
     )
     world.tell(1, types=["approval_requested"])
     worker.wait_for_line(NOT_ACCEPTED)
-    world.smtp.slowness = 1.5
     worker.wait_for_line("'sent': 0")
-    assert not world.smtp.mails, "the copy ended while the first was still at it"
+    assert world.counts() == {"claimed": 1}, "the copy ended while the first was still at it"
+    copy_ended.set()
     world.fault_begins()
-    assert world.judge(within=20).sent == 1
+    assert world.judge(within=60).sent == 1
     assert len(world.smtp.moments("rcpt")) == 2
 
 
@@ -139,7 +148,7 @@ def test_messages_doubled_under_load_send_each_mail_once(world: World) -> None:
         thaw(worker)
         wait_for(world.is_quiet)
         wait_for(lambda: not world.client.exists(WAKE_UPS, BATCHES), saying="every copy taken")
-    assert world.judge(within=30).sent == rounds * BURST
+    assert world.judge(within=60).sent == rounds * BURST
 
 
 @pytest.mark.fault("SIGTERM with a retry waiting")
@@ -154,7 +163,7 @@ def test_a_retry_that_waits_goes_back_to_the_broker_on_sigterm(world: World, fai
     assert worker.stop() == 0
     world.fault_begins()
     successor = world.worker()
-    assert world.judge(within=15).sent == 1
+    assert world.judge(within=40).sent == 1
     assert "Rescued" not in successor.output()
     assert len(world.smtp.moments("rcpt")) == failures + 1
 
@@ -174,4 +183,4 @@ def test_sigterm_in_the_middle_of_a_mail_waits_for_it(world: World) -> None:
     assert len(world.smtp.mails) == 1
     world.fault_begins()
     world.worker()
-    assert world.judge(within=15).sent == 2
+    assert world.judge(within=40).sent == 2

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from approval_mail.demo.processes import DemoFailed, GuardedProcess, stop_together
@@ -23,8 +24,10 @@ FAMILY = ["sh", "-c", "sleep 1000 & echo family $$ $! ready; wait"]
 
 def running(pid: int) -> bool:
     """Whether the process is there and no zombie."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.strip().startswith("Z")
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def family(log: Path) -> list[int]:

@@ -24,7 +24,7 @@ def run_to_its_end(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
 
 
@@ -46,7 +46,7 @@ class Program:
     def output(self) -> str:
         return self.log.read_text("utf-8", "replace")
 
-    def wait_for_line(self, text: str, *, times: int = 1, seconds: float = 30) -> None:
+    def wait_for_line(self, text: str, *, times: int = 1, seconds: float = 120) -> None:
         wait_for(lambda: self.output().count(text) >= times, seconds=seconds, saying=f"{text!r} in {self.log}")
 
     def ready(self) -> Program:

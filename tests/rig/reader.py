@@ -21,9 +21,9 @@ from tests.rig.redis_server import RedisServer, free_port
 from tests.rig.waiting import wait_for
 
 #: Seconds. Installing takes longest.
-_BLOCK_ENDS_WITHIN = 150
+_BLOCK_ENDS_WITHIN = 600
 #: Seconds from a program's start until it listens where the guide says and has printed what the guide shows.
-_PROGRAM_IS_READY_WITHIN = 30
+_PROGRAM_IS_READY_WITHIN = 120
 #: Seconds from SIGTERM to SIGKILL.
 _PROGRAM_ENDS_WITHIN = 5
 
@@ -183,5 +183,9 @@ def _environment(aside: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_THE_READERS)}
     user = Path.home()
     # Where pip finds packages, and keeps them, is the machine's; the order of sort, and messages, are no country's.
-    pip = {"PIP_CACHE_DIR": f"{user}/.cache/pip", "PIP_CONFIG_FILE": f"{user}/.config/pip/pip.conf"}
+    pip = {
+        "PIP_CACHE_DIR": f"{user}/.cache/pip",
+        "PIP_CONFIG_FILE": f"{user}/.config/pip/pip.conf",
+        "PIP_RETRIES": "10",
+    }
     return {**pip, **kept, "HOME": str(home), "PATH": os.pathsep.join(path), "LC_ALL": "C.UTF-8"}

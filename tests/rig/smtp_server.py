@@ -6,7 +6,6 @@ import base64
 import contextlib
 import email
 import json
-import os
 import re
 import socket
 import ssl
@@ -19,6 +18,8 @@ from email import policy
 from email.message import EmailMessage
 from pathlib import Path
 from typing import ClassVar
+
+from tests.rig.redis_server import free_port
 
 
 @dataclass
@@ -73,7 +74,8 @@ class SMTPServer:
     tokens: dict[str, str] = field(default_factory=dict)
     journal: Path | None = None
     host: str = "127.0.0.1"
-    port: int = 0
+    #: One that no outgoing connection takes while this is stopped.
+    port: int = field(default_factory=free_port)
     mails: list[Mail] = field(default_factory=list)
     #: Every line that a client sent, data aside.
     commands: list[str] = field(default_factory=list)
@@ -86,7 +88,6 @@ class SMTPServer:
 
     def start(self) -> SMTPServer:
         self._listener = socket.create_server((self.host, self.port))
-        self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
         return self
 
@@ -137,8 +138,6 @@ class SMTPServer:
             if self.journal:
                 with self.journal.open("a") as file:
                     file.write(f"{mail.recipient} {mail.message_id}\n")
-                    file.flush()
-                    os.fsync(file.fileno())
             self.mails.append(mail)
 
     def open_connections(self) -> int:
@@ -164,10 +163,15 @@ class SMTPServer:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: Connection) -> None:
-        with contextlib.suppress(OSError, ValueError):  # The client or the script went away.
-            connection.serve()
-        self._open.discard(connection)
-        connection.cut()
+        try:
+            with contextlib.suppress(OSError):  # The client went away.
+                connection.serve()
+        except ValueError:
+            if not connection.closed:  # By the script, or by `stop`: its file can no longer be read.
+                raise
+        finally:
+            self._open.discard(connection)
+            connection.cut()
 
 
 class Connection:
@@ -177,7 +181,7 @@ class Connection:
         self.server = server
         self.sock = sock
         self.number = number
-        self.secured = False
+        self.secured = self.closed = False
         self.sender = self.recipient = ""
         #: How far the transaction has come: nothing yet, the sender, or a recipient is accepted.
         self._transaction = self._said = ""
@@ -195,12 +199,14 @@ class Connection:
         self.secured = True
 
     def cut(self) -> None:
+        self.closed = True
         for act in (lambda: self.sock.shutdown(socket.SHUT_RDWR), self.file.close, self.sock.close):
             with contextlib.suppress(OSError, ValueError):
                 act()
 
     def reset(self) -> None:
         """Close with a TCP RST."""
+        self.closed = True
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.file.close()
         self.sock.close()

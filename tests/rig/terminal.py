@@ -89,7 +89,7 @@ class Terminal:
                 if len(self.written) == before:
                     return [line.rstrip() for line in self._screen.display]
 
-    def wait_for(self, *texts: str, seconds: float = 30) -> list[str]:
+    def wait_for(self, *texts: str, seconds: float = 120) -> list[str]:
         """Wait until each of the texts is in a line; answers what is shown then."""
 
         def found() -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import threading
+from typing import Any
 
 
 class TLSFront:
@@ -36,8 +37,7 @@ class TLSFront:
         self._loop.close()
 
     def _run(self) -> None:
-        # A client that does not trust the certificate ends its handshake: that is no news.
-        self._loop.set_exception_handler(lambda *_: None)
+        self._loop.set_exception_handler(_tell)
         self._loop.run_until_complete(self._listen())
 
     async def _listen(self) -> None:
@@ -67,3 +67,9 @@ class TLSFront:
                 await writer.drain()
         finally:
             writer.close()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, what: dict[str, Any]) -> None:
+    # A client that does not trust the certificate ends its handshake with an SSLError, an OSError: that is no news.
+    if not isinstance(what.get("exception"), OSError):
+        loop.default_exception_handler(what)

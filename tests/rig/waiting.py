@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(what: Callable[[], T], *, seconds: float = 30, saying: str = "") -> T:
+def wait_for(what: Callable[[], T], *, seconds: float = 120, saying: str = "") -> T:
     """Return the first true answer of ``what``; fails after so many seconds, showing the last answer."""
     deadline = time.monotonic() + seconds
     while True:
