@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import signal
 import socket
 import sys
 import threading
@@ -20,6 +19,7 @@ from typing import Any
 
 from approval_mail.metrics.rows import CONTENT_TYPE
 from approval_mail.metrics.scrapes import Scrapes
+from approval_mail.stopping import exit_on_signals
 from approval_mail.store import StoreError
 
 logger = logging.getLogger(__name__)
@@ -124,8 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def serve(exporter: Exporter) -> None:
     """Answer scrapes until SIGTERM or SIGINT, which end the program well."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+    exit_on_signals()
     logger.info("Serving metrics on %s", exporter.url)
     # What is there by now stays for good. Python looks for what a look leaves behind, as connections do, once that is a
     # quarter of all objects that its last search looked at: without these, soon.

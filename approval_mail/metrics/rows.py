@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from itertools import product
 
 from prometheus_client import generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from approval_mail import __version__, overview, services
 from approval_mail.events import EVENT_TYPES
-from approval_mail.overview import Overview
-from approval_mail.store.counters import DELIVERY_BOUNDS, SMTP_BOUNDS, bucket
+from approval_mail.metrics.families import Counter, Gauge, Gauges, Histogram, Seen
+from approval_mail.store.counters import DELIVERY_BOUNDS, SMTP_BOUNDS
 
 #: What the exposition is sent as: Prometheus's text format, understood by every version.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_MILLISECONDS = 1000
 _TYPES = tuple(EVENT_TYPES)
 _OUTCOMES = ("sent", "dead", "suppressed")
 #: SMTP steps of one mail, in their order.
@@ -32,108 +29,21 @@ _ATTEMPTS = (
     *(("dead", step) for step in (*_STEPS, "render")),
     ("unknown", "dot"),
 )
-_DEAD_PHASES = (*_STEPS, "render", "deferral", "record", "routing")
-_MOOT = (
-    *(f"already {row.outcome}" for row in EVENT_TYPES.values() if row.outcome),
-    "already cancelled",
-    "expired",
+_DEAD_PHASES = (*_STEPS, "render", "deferral", "record", "routing", "unknown")
+#: Reasons that rules give, "switched off by rule '...'", come besides.
+_SUPPRESSED = (
+    *(f"moot: already {row.outcome}" for row in EVENT_TYPES.values() if row.outcome),
+    "moot: already cancelled",
+    "moot: expired",
+    "moot: the request is no longer on record",
+    "discarded by an operator",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What all metrics of one scrape are read from."""
-
-    overview: Overview
-    #: What `EventStore.counters` answers.
-    counters: Mapping[tuple[str, ...], int]
-    #: Seconds: NOTIFICATION_BATCH_TIMEOUT.
-    batch_timeout: float
-    #: When it was seen; aware.
-    at: datetime
 
 
 def see() -> Seen:
     """Takes a second, as `overview.look` does, and raises what that raises."""
-    found = overview.look()
-    store, waits = services.operator_store(), services.settings().batch_timeout
-    # Both anew, now that the workers have answered: what is where and what was counted are then of one moment.
-    return Seen(replace(found, counts=store.count()), store.counters(), waits, datetime.now(timezone.utc))
-
-
-@dataclass(frozen=True, slots=True)
-class Gauge:
-    """A value that goes up and down."""
-
-    name: str
-    help: str
-    value: Callable[[Seen], float]
-
-    def family(self, seen: Seen) -> Metric:
-        return GaugeMetricFamily(self.name, self.help, value=float(self.value(seen)))
-
-
-@dataclass(frozen=True, slots=True)
-class Gauges:
-    """Several values under one name, told apart by a label."""
-
-    name: str
-    help: str
-    label: str
-    values: Callable[[Seen], Mapping[str, float]]
-
-    def family(self, seen: Seen) -> Metric:
-        family = GaugeMetricFamily(self.name, self.help, labels=(self.label,))
-        for label, value in self.values(seen).items():
-            family.add_metric((label,), float(value))
-        return family
-
-
-@dataclass(frozen=True, slots=True)
-class Counter:
-    """A counter of the store, which only ever grows."""
-
-    name: str
-    help: str
-    #: Its name in the store.
-    counter: str
-    labels: tuple[str, ...] = ()
-    #: Label values that are there, with 0, before anything was counted under them.
-    known: Sequence[tuple[str, ...]] = ()
-
-    def family(self, seen: Seen) -> Metric:
-        found = dict.fromkeys(self.known if self.labels else ((),), 0)
-        for (name, *labels), count in seen.counters.items():
-            if name == self.counter and len(labels) == len(self.labels):
-                found[tuple(labels)] = count
-        family = CounterMetricFamily(self.name, self.help, labels=self.labels)
-        for values, count in found.items():
-            family.add_metric(values, count)
-        return family
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """A histogram of the store: a counter for each bucket, and one with the sum in milliseconds."""
-
-    name: str
-    help: str
-    #: Its name in the store; that of the sum ends in ``_ms``.
-    counter: str
-    #: Seconds. The buckets' upper bounds.
-    bounds: Sequence[float]
-
-    def family(self, seen: Seen) -> Metric:
-        buckets, below = [], 0
-        for bound in self.bounds:
-            below += seen.counters.get((self.counter, bucket(bound, self.bounds)), 0)
-            # As Prometheus itself writes numbers here: "1.0", never "1".
-            buckets.append((str(float(bound)), float(below)))
-        # Also what was counted under bounds that are no longer in use.
-        every = sum(count for key, count in seen.counters.items() if key[0] == self.counter)
-        buckets.append(("+Inf", float(every)))
-        seconds = seen.counters.get((f"{self.counter}_ms",), 0) / _MILLISECONDS
-        return HistogramMetricFamily(self.name, self.help, buckets=buckets, sum_value=seconds)
+    found, store = overview.look(), services.operator_store()
+    return Seen(found, store.counters(), services.settings().batch_timeout, datetime.now(timezone.utc))
 
 
 def _held_seconds(seen: Seen) -> float:
@@ -250,7 +160,7 @@ ROWS: tuple[Gauge | Gauges | Counter | Histogram, ...] = (
     Counter(
         "approval_mail_attempts_total",
         "Tries of a mail by result and SMTP step: sent, dead, failed (may pass), unknown (may have been accepted), "
-        "unspent (the mail server became unusable, or the lease was lost, first). "
+        "unspent (the mail server became unusable first). "
         "Of a worker that dies, its last try is missing.",
         "attempts",
         ("result", "phase"),
@@ -268,7 +178,7 @@ ROWS: tuple[Gauge | Gauges | Counter | Histogram, ...] = (
         "Mails that were not sent on purpose.",
         "suppressed",
         ("reason",),
-        tuple((f"moot: {why}",) for why in _MOOT),
+        tuple(product(_SUPPRESSED)),
     ),
     Counter("approval_mail_channel_holds_total", "Times that the mail server became unusable.", "held"),
     Histogram(

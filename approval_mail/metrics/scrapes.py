@@ -48,13 +48,13 @@ class Scrapes:
         try:
             found = self._look()
         except StoreError as error:
-            if self._outage.goes_on():
+            if self._outage.note_failure():
                 logger.error(
                     "There are no metrics: Redis cannot be used (%s): check REDIS_URL and that the server is running",
                     error,
                 )
             raise
-        if self._outage.ends():
+        if self._outage.note_success():
             logger.info("There are metrics again")
         self._answered = self._clock()
         return found

@@ -6,7 +6,9 @@ import time
 
 import redis
 
-from approval_mail.store import EventStore, Failure, Verdict, counters
+from approval_mail.metrics import ROWS
+from approval_mail.metrics.families import Counter
+from approval_mail.store import MAX_OPEN_TRIES, EventStore, Failure, Verdict, counters
 from tests.integration.test_store import BUSY, REFUSED, SENT, UNKNOWN, claim, event, lapse, record, send
 from tests.rig.claims import claims
 
@@ -64,6 +66,26 @@ def test_the_dead_and_the_suppressed_are_counted_by_why(store: EventStore, clien
     old = claim(store)
     store.bury(old.token, old.event_ids[0], phase="record", reason="damaged")
     assert counted(store, "dead") == {("rcpt",): 2, ("record",): 1}
+
+
+def test_no_phase_and_no_usual_reason_is_counted_that_was_not_at_nothing_before(
+    store: EventStore, client: redis.Redis
+) -> None:
+    """What first appears with 1 has not grown, to ``increase``."""
+    known = {row.counter: row.known for row in ROWS if isinstance(row, Counter)}
+    record(store, event("r1"))
+    for _ in range(MAX_OPEN_TRIES):
+        held = claim(store)
+        store.begin(held.token, held.event_ids, attempt=0)
+        store.mark_each(held.token, [(held.event_ids[0], "op@example.com")])
+        lapse(client, store)
+    held = claim(store)
+    store.begin(held.token, held.event_ids, attempt=0)
+    assert store.mark_each(held.token, [(held.event_ids[0], "op@example.com")]) == ["buried"]
+    store.discard(held.event_ids[0], reason="discarded by an operator")
+    for name in ("dead", "suppressed"):
+        assert counted(store, name).keys() <= set(known[name])
+    assert counted(store, "dead") == {("unknown",): 1}
 
 
 def test_rescues_and_holds_are_counted(store: EventStore, client: redis.Redis) -> None:

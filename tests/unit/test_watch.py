@@ -187,7 +187,7 @@ LATE = replace(QUIET, pending=7, oldest_pending_seconds=100)
         (
             [look(0, replace(QUIET, **HELD)), GOOD],
             Level.STOPPED,
-            "Mail is NOT going out: the channel is held since 12:00:00: connect failed: Connection refused",
+            "Mail is NOT going out: the channel has been held since 12:00:00: connect failed: Connection refused",
         ),
         (
             [look(0), NOBODY],
@@ -233,6 +233,17 @@ LATE = replace(QUIET, pending=7, oldest_pending_seconds=100)
             id="some fail while others are accepted",
         ),
         (
+            [look(0, counters={("rescued",): 1}), look(2, replace(QUIET, claimed=3), {("rescued",): 4}), GOOD],
+            Level.CHECK,
+            "No mail was accepted in the last 2 s, and 3 events came back from workers that did not finish",
+        ),
+        pytest.param(
+            [look(0), look(2, replace(QUIET, claimed=3), {("rescued",): 3, **grown(9, 5)}), GOOD],
+            Level.OK,
+            "Mail is going out: 5 mails accepted in the last 2 s",
+            id="a worker died and another took over",
+        ),
+        (
             [look(0, replace(QUIET, beat_seconds_ago=16)), GOOD],
             Level.CHECK,
             "Mail is going out, but beat has not been seen for 16 s",
@@ -271,7 +282,7 @@ LATE = replace(QUIET, pending=7, oldest_pending_seconds=100)
         (
             [look(0), GOOD, Lost(NOON + timedelta(seconds=2), 2, "refused"), Lost(NOON, 4, "refused")],
             Level.STOPPED,
-            "Redis cannot be used since 12:00:02 (refused)",
+            "Redis has been unusable since 12:00:02 (refused)",
         ),
         ([look(0), GOOD, Lost(NOON, 2, "refused"), look(4)], Level.OK, "Mail is going out: nothing waits"),
     ],
@@ -373,7 +384,7 @@ def test_everything_has_its_place(columns: int, lines: int) -> None:
     shown = "\n".join(drawn(a_view(), columns, lines))
     for text in (
         "STOPPED",
-        "Mail is NOT going out: the channel is held",
+        "Mail is NOT going out: the channel has been held",
         "next step: check SMTP_HOST",
         "recorded       100/s        100/s",
         "accepted      83.3/s       83.3/s",
@@ -398,7 +409,7 @@ def test_everything_has_its_place(columns: int, lines: int) -> None:
 
 
 def test_the_smallest_terminals_show_the_headline_then_the_pipeline() -> None:
-    assert drawn(a_view(), 60, 1) == [" STOPPED  Mail is NOT going out: the channel is held since  "]
+    assert drawn(a_view(), 60, 1) == [" STOPPED  Mail is NOT going out: the channel has been held  "]
     assert [line.split()[0] for line in drawn(a_view(), 60, 9)][-5:] == [
         "channel", "workers", "beat", "spool", "untold",
     ]  # fmt: skip

@@ -11,7 +11,6 @@ from approval_mail import timing
 from approval_mail.cli.live.looks import Look, Lost
 from approval_mail.cli.output import plural, routes_faults
 from approval_mail.overview import Around
-from approval_mail.store import Counts
 
 #: Seconds that an event may be due for, or three batch timeouts: outcomes wait for company.
 _PATIENCE = 30.0
@@ -57,18 +56,14 @@ class Facts:
     seen: float
     accepted: int
     failed: int
-    #: Mails that died within the last minutes.
+    #: Mails that died, and events that came back from workers that did not finish, within the last minutes.
     died: int
+    rescued: int
 
 
 def headline(facts: Facts, moment: Callable[[datetime], str]) -> Headline:
     """The most important thing to know; ``moment`` tells a time to a person."""
     return next(_in_order(facts, moment))
-
-
-def beat_lives(counts: Counts, batch_timeout: float) -> bool:
-    """Whether beat has gathered lately, where it does so every ``batch_timeout`` seconds."""
-    return counts.beat_seconds_ago is not None and counts.beat_seconds_ago <= timing.beat_alive(batch_timeout)
 
 
 def spoken(seconds: float) -> str:
@@ -84,7 +79,7 @@ def _in_order(facts: Facts, moment: Callable[[datetime], str]) -> Iterator[Headl
     if facts.lost:
         yield Headline(
             Level.STOPPED,
-            f"Redis cannot be used since {moment(facts.lost.at)} ({facts.lost.reason})",
+            f"Redis has been unusable since {moment(facts.lost.at)} ({facts.lost.reason})",
             "check REDIS_URL and that the server is running; hooks spool meanwhile",
         )
     if facts.overdue:
@@ -122,7 +117,7 @@ def _stopped(facts: Facts, look: Look, moment: Callable[[datetime], str]) -> Ite
     if counts.held_since:
         yield Headline(
             Level.STOPPED,
-            f"Mail is NOT going out: the channel is held since {moment(counts.held_since)}: {counts.held_reason}",
+            f"Mail is NOT going out: the channel has been held since {moment(counts.held_since)}: {counts.held_reason}",
             counts.held_next_step or "",
         )
     if oldest > _patience(facts) and not facts.accepted and facts.seen >= _LONG_ENOUGH:
@@ -144,6 +139,13 @@ def _to_be_checked(facts: Facts, look: Look, around: Around) -> Iterator[Headlin
             f"No mail was accepted in {_span(facts)}, and {_tries(facts.failed)}: {newest}",
             "they are tried again; see the last failures",
         )
+    if facts.rescued and not facts.accepted and (counts.pending or counts.claimed):
+        yield Headline(
+            Level.CHECK,
+            f"No mail was accepted in {_span(facts)}, and {plural(facts.rescued, 'event')} came back from workers that "
+            "did not finish",
+            "look into the workers' logs",
+        )
     if (counts.oldest_pending_seconds or 0) > _patience(facts):
         late = spoken(counts.oldest_pending_seconds or 0)
         yield Headline(
@@ -152,7 +154,7 @@ def _to_be_checked(facts: Facts, look: Look, around: Around) -> Iterator[Headlin
     if not around.workers:
         yield Headline(Level.CHECK, "Mail is going out, but no worker answers", "check the broker and the workers")
     beat = counts.beat_seconds_ago
-    if not beat_lives(counts, facts.batch_timeout):
+    if not timing.beat_lives(beat, facts.batch_timeout):
         seen = "has never been seen" if beat is None else f"has not been seen for {spoken(beat)}"
         yield Headline(
             Level.CHECK, f"Mail is going out, but beat {seen}", "start exactly one: celery -A approval_mail beat"

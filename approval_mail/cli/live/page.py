@@ -17,6 +17,7 @@ from approval_mail.cli.live.headline import Level, spoken
 from approval_mail.cli.live.looks import AGES, Look
 from approval_mail.cli.live.trend import BAR, SPAN, View
 from approval_mail.cli.output import plain, plural
+from approval_mail.events import split_event_id
 from approval_mail.overview import Around
 from approval_mail.store import Failure
 
@@ -245,14 +246,14 @@ class Page:
     def _failure(self, failure: Failure, now: datetime, width: int) -> Text:
         at = failure.at.astimezone(self.timezone)
         today = at.date() == now.astimezone(self.timezone).date()
-        request, _, kind = plain(failure.event_id).rpartition(":approval_")
+        request, kind = split_event_id(plain(failure.event_id))
         reason = plain(failure.reason)
         code = "" if failure.code is None or reason.startswith(str(failure.code)) else f"{failure.code} "
         line = Text(f"{at:%H:%M:%S} " if today else f"{at:%m-%d}    ")
         line.append(f"{failure.result:<8}", style=_RESULTS.get(failure.result, ""))
         roomy = width >= _ROOMY[0]
-        event = f"{request[:8]} {kind}" if roomy else request[:8]
-        line.append(f"{set_cell_size(event or plain(failure.event_id), 19 if roomy else 8)} ")
+        event = f"{request[:8]} {kind.removeprefix('approval_')}" if roomy else request[:8]
+        line.append(f"{set_cell_size(event, 19 if roomy else 8)} ")
         line.append(f"{_cut(plain(failure.recipient), min(max(width // 5, 12), 28))} ")
         line.append(f"{plain(failure.phase)} {code}{reason}")
         return line

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from approval_mail.cli.live.headline import Facts, Headline, beat_lives, headline
+from approval_mail.cli.live.headline import Facts, Headline, headline
 from approval_mail.cli.live.looks import Look, Lost, News
 from approval_mail.overview import Around
 from approval_mail.store.counters import ABOVE, DELIVERY_BOUNDS
+from approval_mail.timing import beat_lives
 
 #: Seconds that "now" is taken over: a few looks, so that it does not jump about.
 _NOW = 5.0
@@ -70,6 +71,7 @@ class _Point:
     accepted: int
     failed: int
     died: int
+    rescued: int
     buckets: tuple[int, ...]
 
     @classmethod
@@ -81,13 +83,15 @@ class _Point:
             _sum(found, "accepted"),
             sum(count for key, count in found.items() if key[0] == "attempts" and key[1] in _FAILED),
             _sum(found, "dead"),
+            _sum(found, "rescued"),
             tuple(found.get(("delivery", label), 0) for label in _BUCKETS),
         )
 
     def is_after(self, earlier: _Point) -> bool:
         """False: what was counted is gone, for the data of Redis were put back or removed."""
         mine, its = (
-            (point.recorded, point.accepted, point.failed, point.died, *point.buckets) for point in (self, earlier)
+            (point.recorded, point.accepted, point.failed, point.died, point.rescued, *point.buckets)
+            for point in (self, earlier)
         )
         return all(now >= before for now, before in zip(mine, its, strict=True))
 
@@ -139,7 +143,7 @@ class Trend:
             self._lost is not None,
             self._around,
             self._throughput(),
-            self._look is not None and beat_lives(self._look.counts, self._batch_timeout),
+            self._look is not None and beat_lives(self._look.counts.beat_seconds_ago, self._batch_timeout),
         )
 
     def _facts(self, clock: float) -> Facts:
@@ -155,6 +159,7 @@ class Trend:
             accepted=self._grown("accepted", _MINUTE),
             failed=self._grown("failed", _MINUTE),
             died=max(self._grown("died", SPAN), self._died_lately()),
+            rescued=self._grown("rescued", SPAN),
         )
 
     def _died_lately(self) -> int:
