@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from approval_mail import timing
 from approval_mail.errors import ChannelTrouble, InvalidRecord, LeaseLost, TryAgain
@@ -80,7 +79,7 @@ class Delivery:
         """Send; put off or give back what is not to be tried again soon. If anything is, the lease covers the wait."""
         started = self._clock()
         parcels = list(self._open_parcels(claim, attempt))
-        held = self._store.wait_for_channel(claim.token)
+        held = self._store.channel_wait(claim.token)
         if held:
             # Each login would be refused as well, and some servers lock an account for that: the probe tells.
             self._put_off(claim, parcels, *held)
@@ -172,22 +171,3 @@ class Delivery:
         except LeaseLost:
             return False
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What one gather's batches came to, as `conclude` logs it."""
-
-    batches: int
-    sent: int
-    deferred: int
-    dead: int
-    suppressed: int
-    #: Seconds from the gather's start.
-    seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"Batches done: {self.batches} batches, {self.sent} sent, {self.deferred} deferred, {self.dead} dead, "
-            f"{self.suppressed} suppressed in {self.seconds:.2f} s"
-        )

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: Steps in which a server may speak of what a mail says, or of its size: of a digest, any event may be why.
 _ABOUT_CONTENT = frozenset(("render", "mail", "data", "content", "dot"))
+#: Mails that one claim sends one by one after its digests.
+_SINGLES = 50
 
 
 @dataclass(slots=True)
@@ -69,6 +71,7 @@ class Sender:
         """
         mails = [(parcel, recipient) for parcel in parcels for recipient in parcel.work.recipients]
         in_digests: set[tuple[str, Recipient]] = set()
+        refused = False
         # Whatever waits, something is sent: claims that each gave way at once would send nothing between them.
         patient_until = self._clock() + timing.URGENT_PATIENCE
         for number, (recipient, members) in enumerate(self._digests(mails)):
@@ -80,7 +83,11 @@ class Sender:
                 return
             done = self._send_digest(token, recipient, members, session)
             in_digests.update((parcel.work.event_id, recipient) for parcel in done)
+            refused |= len(done) < len(members)
         rest = [mail for mail in mails if (mail[0].work.event_id, mail[1]) not in in_digests]
+        if in_digests and not refused:
+            # One claim holds all that went into digests. What else is sent of it goes out in claims of the usual size.
+            rest = rest[:_SINGLES]
         self._send_singly(token, rest, session, until=until, patient_until=patient_until)
 
     def _digests(self, mails: Sequence[tuple[Parcel, Recipient]]) -> Iterator[tuple[Recipient, list[Parcel]]]:
@@ -116,6 +123,7 @@ class Sender:
         if verdict.state == "dead" and verdict.phase in _ABOUT_CONTENT and len(going) > 1:
             logger.warning("Refused in %s, its events go one by one: %s", verdict.phase, verdict.reason)
             first, *others = going
+            counts[counters.field("attempts", verdict.state, verdict.phase)] = 1
             unspent = [(first, Verdict("unspent", counts=counts)), *((parcel, Verdict("unspent")) for parcel in others)]
             self._settle_each(token, recipient, unspent)
             return [parcel for parcel in parcels if parcel not in going]
@@ -277,8 +285,9 @@ def _report(parcel: Parcel | None, state: str) -> None:
 
 
 def _unspent(error: ChannelTrouble | LeaseLost) -> Verdict:
-    phase = error.phase if isinstance(error, ChannelTrouble) else "lease"
-    return Verdict("unspent", reason=str(error), counts={counters.field("attempts", "unspent", phase): 1})
+    """Nothing is counted of a lease that was lost: its token settles no more."""
+    counts = {counters.field("attempts", "unspent", error.phase): 1} if isinstance(error, ChannelTrouble) else {}
+    return Verdict("unspent", reason=str(error), counts=counts)
 
 
 @lru_cache(maxsize=256)

@@ -11,10 +11,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from approval_mail import batching, gathering, services, timing
 from approval_mail.celery import app, wake_gather
-from approval_mail.delivery import Summary
 from approval_mail.descriptions import describe
 from approval_mail.errors import InvalidEvent, TryAgain
-from approval_mail.store import Claim, StoreError, WakeUp
+from approval_mail.store import OUTCOMES, Claim, StoreError, WakeUp
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +26,7 @@ _FIRST, _LATER = 0, 6
 class DescribedTask(Task):  # type: ignore[misc]  # Celery has no types
     """Shows what its arguments are about in place of the arguments."""
 
-    Request = "approval_mail.request:DescribedRequest"
+    Request = "approval_mail.task_request:DescribedRequest"
 
     def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
         """Describe the arguments in the message's headers as well, which Celery can publish as an event.
@@ -79,7 +78,7 @@ def gather(*, by_beat: bool = False, due: int = 0) -> None:
         for claim in claims
     ]
     try:
-        if services.store().watch():
+        if services.store().wake_for_leases():
             wake_gather(WakeUp(timing.LEASE + 1))
         chord(header)(conclude.s(started, batches))
     except Exception:  # Redis's, and each broker's library raises its own.
@@ -110,6 +109,9 @@ def send_batch(self: Task, token: str, event_ids: list[str]) -> dict[str, int]:
     except SoftTimeLimitExceeded:
         logger.error("Claim %s took longer than %d s; its lease brings back the rest", token, timing.SOFT_TIME_LIMIT)
         outcome = services.store().tally(token)
+    except StoreError as error:  # One task of a chord that raised would keep `conclude` from the others' outcomes.
+        logger.error("Claim %s: Redis cannot be used (%s); its lease brings back the rest", token, error)
+        outcome = dict.fromkeys(OUTCOMES, 0)
     except TryAgain:
         wake_for_what_remains()  # There is room for what this try has sent.
         raise
@@ -122,8 +124,8 @@ def conclude(outcomes: list[dict[str, int]] | dict[str, int], started: float, ba
     """Log what one gather's batches came to, and gather again while work remains."""
     # Celery turns a chord with one header into a chain, whose body gets the result bare.
     rows = [outcomes] if isinstance(outcomes, dict) else outcomes
-    totals = {word: sum(row[word] for row in rows) for word in ("sent", "deferred", "dead", "suppressed")}
-    logger.info("%s", Summary(batches=batches, seconds=time.time() - started, **totals))
+    totals = ", ".join(f"{sum(row[word] for row in rows)} {word}" for word in OUTCOMES)
+    logger.info("Batches done: %d batches, %s in %.2f s", batches, totals, time.time() - started)
     wake_for_what_remains()
 
 

@@ -4,6 +4,7 @@ from approval_mail.store.clients import StoreError, hook_client, operator_client
 from approval_mail.store.event_store import MAX_OPEN_TRIES, EventStore
 from approval_mail.store.history import MAX_TRACE, History
 from approval_mail.store.values import (
+    OUTCOMES,
     Addressed,
     Change,
     Claim,
@@ -21,6 +22,7 @@ from approval_mail.store.values import (
 __all__ = [
     "MAX_OPEN_TRIES",
     "MAX_TRACE",
+    "OUTCOMES",
     "Addressed",
     "Change",
     "Claim",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,9 @@ from approval_mail.store.counters import parts
 from approval_mail.store.history import History
 from approval_mail.store.lua import Scripts
 from approval_mail.store.notices import Notices
-from approval_mail.store.values import Addressed, Counts, Recorded, Survey, Taken, Verdict, WakeUp, Work
+from approval_mail.store.values import OUTCOMES, Addressed, Counts, Recorded, Survey, Taken, Verdict, WakeUp, Work
+
+logger = logging.getLogger(__name__)
 
 #: Tries of one mail whose outcome stays unknown (a dead worker, a lost reply after the final dot)
 #: before it is buried rather than risk another duplicate.
@@ -166,16 +169,16 @@ class EventStore:
             )
         )
 
-    def watch(self) -> bool:
+    def wake_for_leases(self) -> bool:
         """Tell whether a wake-up is to be sent for when the leases now given have run out; once a lease."""
-        return bool(self._run("watch", milliseconds(timing.LEASE)))
+        return bool(self._run("wake_for_leases", milliseconds(timing.LEASE)))
 
     def rescue(self, *, by_beat: bool = False, due: int = 0) -> Survey:
         """Start a gather: bring back what lost its lease and look at what there is to do.
 
         ``due`` is that of the wake-up which started the gather.
         """
-        rescued, waiting, urgent, claimed, lately, channel, noted = self._run(
+        rescued, waiting, urgent, claimed, lately, channel, noted, dead = self._run(
             "rescue",
             flag(by_beat),
             _CHUNK,
@@ -185,6 +188,7 @@ class EventStore:
             due,
             self._max_age,
         )
+        self._report_dead(dead)
         return Survey(rescued, waiting, urgent, claimed, lately, channel, noted=bool(noted))
 
     def note_room(self, any_from: int | None, *, urgent_from: int | None = None) -> None:
@@ -226,8 +230,8 @@ class EventStore:
     def address(self, token: str, events: Sequence[Addressed]) -> set[str]:
         """Hand what was taken by ``token`` to its claims and freeze who receives what nobody was to receive yet.
 
-        Answers the ids of the events that have mails to send. Also without events, a gather that was to probe the
-        held channel says by this that it has nothing to probe with.
+        Answers the ids of the events that have mails to send. A gather that may probe the held channel says by this
+        which claim does: the first with a mail to send or, also without events, one by ``token``.
         """
         left: set[str] = set()
         for start in range(0, len(events) or 1, _CHUNK_OF_CLAIMS):
@@ -328,7 +332,7 @@ class EventStore:
         ]
 
     def renew(self, token: str, event_ids: Sequence[str], *, seconds: float = timing.LEASE) -> int:
-        """Extend a lease; answers how many of the events the token still holds."""
+        """Extend a lease; answers how many of the events the token still holds, of a probe without any 1."""
         return int(self._run("renew", token, milliseconds(seconds), *event_ids))
 
     def defer(
@@ -336,7 +340,7 @@ class EventStore:
     ) -> tuple[int, int]:
         """Make events pending again after their wait in seconds; answers how many were deferred, how many died of age.
 
-        ``spend_round`` is False when the channel is to blame.
+        ``spend_round`` is False when the channel is to blame, as ``reason`` says; else mails failed for their own.
         """
         pairs = [part for event_id, wait in waits.items() for part in (event_id, milliseconds(wait))]
         deferred, dead = self._run(
@@ -349,7 +353,8 @@ class EventStore:
             reason,
             *pairs,
         )
-        return deferred, dead
+        self._report_dead(dead)
+        return deferred, len(dead)
 
     def bury(self, token: str, event_id: str, *, phase: str, reason: str) -> int:
         """Make every open mail of a claimed event dead; answers how many."""
@@ -360,9 +365,9 @@ class EventStore:
         return int(self._run("release", token, flag(unbegun), *event_ids)) if event_ids else 0
 
     def tally(self, token: str) -> dict[str, int]:
-        """Count what became of a claim's mails; ``deferred`` counts events."""
+        """Count what became of a claim's mails, by OUTCOMES."""
         found = self._client.hgetall(f"{self._prefix}tally:{token}")
-        return {word: int(found.get(word, 0)) for word in ("sent", "deferred", "dead", "suppressed")}
+        return {word: int(found.get(word, 0)) for word in OUTCOMES}
 
     def hold(self, *, reason: str, next_step: str, kind: str = "") -> tuple[float, bool]:
         """Hold the channel; answers the seconds until the next probe, and whether this is news.
@@ -379,7 +384,7 @@ class EventStore:
         )
         return wait / 1000, bool(news)
 
-    def wait_for_channel(self, token: str) -> tuple[float, str] | None:
+    def channel_wait(self, token: str) -> tuple[float, str] | None:
         """Seconds that a claim waits while the channel is held, and why it is; None if it may try the channel."""
         wait, reason = self._run("wait", token)
         return (wait / 1000, reason) if wait >= 0 else None
@@ -393,7 +398,9 @@ class EventStore:
 
     def postpone(self) -> int:
         """Defer what is due until the held channel's next probe; answers how many events were moved."""
-        return int(self._run("postpone", _CHUNK, self._max_age, self._lifetime))
+        deferred, dead = self._run("postpone", _CHUNK, self._max_age, self._lifetime)
+        self._report_dead(dead)
+        return int(deferred) + len(dead)
 
     def count(self) -> Counts:
         """Count every event once, by where it is."""
@@ -427,6 +434,10 @@ class EventStore:
         for newer, older in itertools.pairwise(edges):
             pipeline.zcount(f"{self._prefix}pending", older if older == "-inf" else f"({older}", newer)
         return [int(count) for count in pipeline.execute()]
+
+    def _report_dead(self, event_ids: Iterable[str]) -> None:
+        for event_id in event_ids:
+            logger.error("Dead %s: not delivered within %g s", event_id, self._max_age / 1000)
 
     def reopen(self, event_id: str) -> int:
         """Reopen an event's dead mails; answers how many."""

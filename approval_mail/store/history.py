@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from approval_mail.errors import InvalidRecord
-from approval_mail.events import EVENT_TYPES
+from approval_mail.events import EVENT_TYPES, split_event_id
 from approval_mail.store.arguments import moment
 from approval_mail.store.values import Change, DeadMail, Failure
 
@@ -61,7 +61,7 @@ class History:
         prefix = f"{self._prefix}event:"
         pattern = _PATTERN.sub(r"\\\1", f"{prefix}{text}") + "*"
         keys = self._client.scan_iter(match=pattern, count=_SCAN)
-        return sorted({_request_id(key.removeprefix(prefix)) for key in keys})
+        return sorted({split_event_id(key.removeprefix(prefix))[0] for key in keys})
 
     def trace(self, request_id: str) -> list[Change]:
         """Every change of state of a request's events and their mails, oldest first; raises InvalidRecord.
@@ -82,14 +82,6 @@ class History:
             yield Change(moment(int(recorded)), event_id, "", "pending", reason, code=None, attempt=None)
         for row in self._client.lrange(f"{self._prefix}trace:{event_id}", 0, -1):
             yield _change(event_id, row)
-
-
-#: The end of an event's id, after its request's.
-_KIND = re.compile(rf":(?:{'|'.join(EVENT_TYPES)})(?::0\.\d+)?$")
-
-
-def _request_id(event_id: str) -> str:
-    return _KIND.sub("", event_id)
 
 
 def _change(event_id: str, row: str) -> Change:

@@ -8,6 +8,9 @@ from datetime import datetime
 
 from approval_mail.addresses import Recipient
 
+#: What may become of a claim's mails, as `EventStore.tally` counts them; what is deferred is counted in events.
+OUTCOMES = ("sent", "deferred", "dead", "suppressed")
+
 
 @dataclass(frozen=True, slots=True)
 class WakeUp:

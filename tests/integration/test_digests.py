@@ -112,6 +112,22 @@ def test_a_digest_holds_a_hundred_events_at_the_most(make: Make, smtp: SMTPServe
     assert len(smtp.mails) == 2
 
 
+def test_what_else_a_digests_events_send_is_spread_over_claims(make: Make, smtp: SMTPServer) -> None:
+    """A person whom every mail goes to must not have one process send everybody else's."""
+    rig = make(digest_threshold=5)
+    for n in range(80):
+        record(rig.store, event(f"r{n}", "approval_approved", email_to=f"{OP},person{n}@example.com"))
+    [claim] = rig.gather()
+    assert len(claim.event_ids) == 80
+    assert rig.delivery.send(claim, attempt=0)["sent"] == 80 + 50
+    rest = rig.gather()
+    assert [len(claim.event_ids) for claim in rest] == [10, 10, 10]
+    for claim in rest:
+        rig.delivery.send(claim, attempt=0)
+    assert states(rig.store) == {"sent": 80}
+    assert [len(smtp.to(f"person{n}@example.com")) for n in range(80)] == [1] * 80
+
+
 def test_a_digest_that_may_pass_is_tried_again_as_a_digest(make: Make, smtp: SMTPServer) -> None:
     rig = make(digest_threshold=2)
     smtp.on("dot", "451 later", times=1)
@@ -178,6 +194,7 @@ def test_events_of_a_refused_digest_go_one_by_one_so_that_the_one_at_fault_is_al
     assert [change.attempt for change in changes] == [1], "the digest spent no attempt"
     found = rig.store.counters()
     assert sum(count for key, count in found.items() if key[0] == "smtp") == 5, "it took its time in SMTP all the same"
+    assert found["attempts", "dead", "dot"] == 1, "and was refused"
 
 
 def test_events_of_a_refused_digest_go_though_an_urgent_event_waits(
@@ -401,15 +418,35 @@ def test_readers_of_two_languages_get_two_digests(make: Make, smtp: SMTPServer) 
     assert len(smtp.to("kim@example.com")) == 1
 
 
-def test_a_gather_that_finds_nothing_to_probe_with_lets_the_next_one_probe(
-    make: Make, smtp: SMTPServer, client: redis.Redis
+@pytest.mark.parametrize("switched_off", [True, False])
+def test_a_held_channel_is_probed_though_nothing_is_left_to_send(
+    make: Make, smtp: SMTPServer, client: redis.Redis, switched_off: bool
 ) -> None:
+    """Else status and alerts would tell of trouble that has passed until the next event comes."""
     rig = make(routes=ROUTES)
     rig.store.hold(reason="no login", next_step="mend it")
+    if switched_off:
+        record(rig.store, event("r1", "approval_timeout"))
     client.hset("approval_mail:{store}:channel", "probe", 1)
-    record(rig.store, event("r1", "approval_timeout"))
-    assert rig.gather() == []
-    record(rig.store, event("r2"))
     [probe] = rig.gather()
-    assert rig.delivery.send(probe, attempt=0)["sent"] == 1
+    assert probe.event_ids == ()
+    assert rig.gather() == [], "one probes at a time"
+    rig.delivery.send(probe, attempt=0)
+    assert smtp.connections == 1
     assert rig.store.count().held_since is None
+
+
+def test_a_probe_without_events_that_fails_keeps_the_channel_held(
+    make: Make, smtp: SMTPServer, client: redis.Redis
+) -> None:
+    rig = make()
+    rig.store.hold(reason="no login", next_step="mend it")
+    client.hset("approval_mail:{store}:channel", "probe", 1)
+    [probe] = rig.gather()
+    assert rig.store.renew(probe.token, probe.event_ids) == 1, "it may take its time"
+    assert rig.store.renew("another", ()) == 0
+    smtp.stop()
+    rig.delivery.send(probe, attempt=0)
+    assert rig.store.count().held_since is not None
+    wait, _ = rig.store.channel_wait("another") or (0.0, "")
+    assert timing.HOLD_BACKOFF < wait <= 2 * timing.HOLD_BACKOFF

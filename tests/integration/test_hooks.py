@@ -48,7 +48,7 @@ def configure(redis_server: RedisServer, tmp_path: Path) -> Iterator[Configure]:
 
     yield make
     hooks.configure(Settings())
-    wait_for(lambda: not [t for t in threading.enumerate() if t.name == "approval-mail-spool"], seconds=20)
+    wait_for(lambda: not [t for t in threading.enumerate() if t.name == "approval-mail-spool"])
 
 
 def request(request_id: str = "abc12345", **more: Any) -> Receipt:
@@ -93,6 +93,32 @@ def test_at_most_one_wake_up_is_sent(configure: Configure, redis_server: RedisSe
     with redis_server.client as client:
         message = json.loads(client.lindex("approval_mail", 0))
     assert message["headers"]["task"] == "approval_mail.gather"
+
+
+def test_configured_settings_go_before_what_the_host_gives_its_own_celery(
+    configure: Configure, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery itself would send to these without a word."""
+    elsewhere = f"redis://127.0.0.1:{free_port()}/0"
+    for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
+        monkeypatch.setenv(name, elsewhere)
+    configure()
+    request()
+    assert queued(redis_server) == 1
+    assert celery.app.connection_for_read().as_uri() == celery.app.connection_for_write().as_uri()
+    assert f":{redis_server.port}/" in celery.app.connection_for_read().as_uri()
+    assert f":{redis_server.port}/" in celery.app.backend.as_uri()
+
+
+def test_a_spool_that_is_configured_as_a_text_takes_events(
+    configure: Configure, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    configure(redis_url=own_redis.url, spool_dir=str(tmp_path / "text"))
+    own_redis.kill()
+    assert timed(request) is Receipt.SPOOLED
+    assert len(list((tmp_path / "text").glob("*.json"))) == 1
+    own_redis.start()
+    wait_for(lambda: pending(own_redis) == 1)
 
 
 def test_the_guides_log_line_is_written(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
@@ -206,9 +232,10 @@ def test_a_broker_that_never_answers_is_not_waited_for_by_each_call(
         for n in range(5):
             # Each call has reason to wake gather.
             client.delete("approval_mail:{store}:wake", "approval_mail:{store}:window")
-            started = time.perf_counter()
-            assert timed(lambda n=n: request(f"r{n}")) is Receipt.ACCEPTED  # type: ignore[misc]
-            took.append(time.perf_counter() - started)
+            with Stopwatch() as watch:
+                assert request(f"r{n}") is Receipt.ACCEPTED
+            took.append(watch.seconds)
+    assert max(took) < BOUND, took
     assert sum(seconds > 0.15 for seconds in took) < 3, took
     assert pending(redis_server) == 5
 
@@ -377,8 +404,9 @@ def test_threads_may_share_the_hooks(configure: Configure, redis_server: RedisSe
     configure()
     with ThreadPoolExecutor(16) as pool:
         receipts = list(pool.map(lambda n: request(f"r{n}"), range(300)))
-    assert set(receipts) == {Receipt.ACCEPTED}
-    assert pending(redis_server) == 300
+    # On a busy machine some go by the spool.
+    assert {Receipt.ACCEPTED} <= set(receipts) <= {Receipt.ACCEPTED, Receipt.SPOOLED}
+    wait_for(lambda: pending(redis_server) == 300)
 
 
 def test_a_running_event_loop_may_call_the_hooks(configure: Configure, redis_server: RedisServer) -> None:
@@ -394,21 +422,26 @@ def test_a_running_event_loop_may_call_the_hooks(configure: Configure, redis_ser
 
 
 FORKING = """
-import os, sys
-from approval_mail import hooks
+import os, time
+from approval_mail import hooks, services
 
 def tell(name):
     return hooks.approval_requested(request_id=name, user_id="u", tool_name="t")
+
+def tell_all(who):
+    receipts = {tell(f"{who}-{n}") for n in range(50)}
+    while services.spool().paths():  # On a busy machine some go by the spool.
+        time.sleep(0.1)
+    return {"accepted"} <= receipts <= {"accepted", "spooled"}
 
 assert tell("parent") == "accepted"
 children = []
 for child in range(4):
     pid = os.fork()
     if pid == 0:
-        os._exit(any(tell(f"{child}-{n}") != "accepted" for n in range(50)))
+        os._exit(not tell_all(child))
     children.append(pid)
-mine = [tell(f"parent-{n}") for n in range(50)]
-assert set(mine) == {"accepted"}, mine
+assert tell_all("parent")
 assert not any(os.waitpid(pid, 0)[1] for pid in children)
 """
 

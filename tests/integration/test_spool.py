@@ -180,7 +180,7 @@ def test_files_of_other_users_are_not_taken_in(open_folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(open_folder)], capture_output=True, text=True, check=True)
     assert done.stdout == "0\n"
-    assert f"{mine} cannot be read (Permission denied); give this user access to it" in done.stderr
+    assert f"{mine} cannot be read (Permission denied); run approval-mail spool replay as its owner" in done.stderr
     assert f"{theirs} is not an event (it belongs to another user); set aside as .bad" in done.stderr
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -34,6 +35,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 SENT = Verdict("sent", 250, "dot", "250 ok")
 REFUSED = Verdict("dead", 550, "rcpt", "550 no such user")
 BUSY = Verdict("failed", 451, "rcpt", "451 later")
+FULL = Verdict("failed", 452, "rcpt", "452 full")
 UNKNOWN = Verdict("unknown", None, "dot", "no reply")
 
 nonces = (f"nonce{n}" for n in itertools.count())
@@ -489,15 +491,44 @@ def test_an_event_with_a_deadline_ahead_waits_half_a_minute_at_the_most(store: E
     assert waits["r2"] >= 599_000
 
 
-def test_an_event_older_than_the_maximum_is_dead_with_its_last_reason(store: EventStore, client: redis.Redis) -> None:
+def test_an_event_older_than_the_maximum_is_dead_with_each_mails_last_reason(
+    store: EventStore, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     record(store, event())
     client.hset("approval_mail:{store}:event:r1:approval_requested", "since", 1)
-    held = claim(store)
-    send(store, held, BUSY)
-    assert store.defer(held.token, dict.fromkeys(held.event_ids, 30), reason="451 later") == (0, 1)
+    held = claim(store, ("busy@example.com", "full@example.com"))
+    send(store, held, BUSY, FULL)
+    with caplog.at_level(logging.ERROR):
+        assert store.defer(held.token, dict.fromkeys(held.event_ids, 30), reason="452 full") == (0, 1)
+    found = {mail.recipient: (mail.code, mail.phase, mail.reason) for mail in store.history.dead()}
+    given = "not delivered within 86400 s; last: rcpt: "
+    assert found == {
+        "busy@example.com": (451, "deferral", f"{given}451 later"),
+        "full@example.com": (452, "deferral", f"{given}452 full"),
+    }
+    assert caplog.messages == ["Dead r1:approval_requested: not delivered within 86400 s"]
+    codes = {change.recipient: change.code for change in store.history.trace("r1") if change.state == "dead"}
+    assert codes == {"busy@example.com": 451, "full@example.com": 452}
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_what_dies_of_age_without_a_try_says_why_it_waited(
+    store: EventStore, client: redis.Redis, caplog: pytest.LogCaptureFixture, held: bool
+) -> None:
+    record(store, event())
+    claim(store)
+    lapse(client, store)
+    client.hset("approval_mail:{store}:event:r1:approval_requested", "since", 1)
+    if held:
+        store.hold(reason="535 no", next_step="mend it")
+        assert store.postpone() == 1
+    else:
+        claim(store)
+        lapse(client, store)
     [mail] = store.history.dead()
-    assert "not delivered within" in mail.reason
-    assert "451 later" in mail.reason
+    why = "535 no" if held else "its lease ran out"
+    assert (mail.code, mail.reason) == (None, f"not delivered within 86400 s; last: {why}")
+    assert caplog.messages == ["Dead r1:approval_requested: not delivered within 86400 s"]
 
 
 @pytest.mark.parametrize(
@@ -575,7 +606,7 @@ def test_a_full_store_takes_nothing_on_and_leads_all_that_it_has_to_an_end(
     store.wake(batch_size=10, batch_timeout=5)
     assert store.rescue(by_beat=True).due == 6
     sent, refused, later, given, buried, begun = claims(store, groups=6, size=1, recipients=["op@example.com"])
-    assert store.watch()
+    assert store.wake_for_leases()
     store.note_room(0, urgent_from=0)
     store.note_room(None)
     assert send(store, sent, SENT) == ["sent"]
@@ -687,25 +718,25 @@ def test_a_gather_leaves_what_another_is_about_to_probe_the_channel_with(
     assert probe.event_ids == ("r1:approval_requested",)
     record(store, event("r2"))
     assert store.postpone() == 1, "the rest waits"
-    assert store.wait_for_channel(probe.token) is None
+    assert store.channel_wait(probe.token) is None
 
 
 def test_only_the_probe_may_try_a_held_channel(store: EventStore, client: redis.Redis) -> None:
     record(store, event("r1"))
     early = claim(store)
-    assert store.wait_for_channel(early.token) is None
+    assert store.channel_wait(early.token) is None
     store.hold(reason="535 no", next_step="mend it")
-    wait, reason = store.wait_for_channel(early.token) or (0, "")
+    wait, reason = store.channel_wait(early.token) or (0, "")
     assert 4 < wait <= 5
     assert reason == "535 no"
     record(store, event("r2"))
     client.hset("approval_mail:{store}:channel", "probe", 1)
     store.rescue()
     probe = claim(store)
-    assert store.wait_for_channel(probe.token) is None
-    assert store.wait_for_channel(early.token)
+    assert store.channel_wait(probe.token) is None
+    assert store.channel_wait(early.token)
     store.unhold()
-    assert store.wait_for_channel(early.token) is None
+    assert store.channel_wait(early.token) is None
 
 
 def test_trouble_in_other_words_of_the_servers_is_no_news(store: EventStore) -> None:
@@ -734,12 +765,12 @@ def test_what_waited_for_the_channel_alone_is_due_when_it_works_again(store: Eve
 
 
 def test_finished_events_stay_as_history_and_then_expire(client: redis.Redis) -> None:
-    store = EventStore(client, history=0.2)
+    store = EventStore(client, history=2)
     record(store, event())
     send(store, claim(store), SENT)
     assert not record(store, event()).new, "within the history a repetition is known"
     assert states(store) == {"sent": 1}
-    wait_for(lambda: not states(store), seconds=3)
+    wait_for(lambda: not states(store), seconds=30)
     store.rescue()
     left = {key for key in client.keys("*") if "tally:" not in key and "take:" not in key}
     assert left <= {f"approval_mail:{{store}}:{name}" for name in ("wake", "window", "counters")}
@@ -822,7 +853,7 @@ def test_a_gather_takes_back_the_wake_up_that_started_it_and_no_other(store: Eve
 
 
 def test_the_end_of_a_lease_is_watched_once_a_lease(store: EventStore) -> None:
-    assert [store.watch() for _ in range(3)] == [True, False, False]
+    assert [store.wake_for_leases() for _ in range(3)] == [True, False, False]
 
 
 def test_a_large_claim_is_made_in_several_steps_so_that_redis_serves_others_in_between(

@@ -39,13 +39,9 @@ for _, row in ipairs(cjson.decode(ARGV[4])) do
     end
   end
 end
--- A gather that may probe the held channel makes one claim, which is the probe; without any, the next gather probes.
-if redis.call('HGET', prefix .. 'channel', 'probing') == '1' then
-  if first then
-    redis.call('HSET', prefix .. 'channel', 'probing', first)
-  else
-    redis.call('HDEL', prefix .. 'channel', 'probing')
-    redis.call('HSET', prefix .. 'channel', 'probe', now)
-  end
+-- A gather that may probe the held channel makes one claim, which is the probe; one without any event is by the take's
+-- own token.
+if redis.call('HGET', CHANNEL, 'probing') == '1' then
+  redis.call('HSET', CHANNEL, 'probing', first or ARGV[2])
 end
 return open

@@ -3,7 +3,7 @@
 --          ms since beat's last gather or -1, channel held since (ms) or -1, channel's reason, channel's next step}
 local oldest = redis.call('ZRANGE', PENDING, 0, 0, 'WITHSCORES')[2]
 local beat = tonumber(redis.call('GET', prefix .. 'beat'))
-local channel = redis.call('HMGET', prefix .. 'channel', 'since', 'reason', 'next_step')
+local channel = redis.call('HMGET', CHANNEL, 'since', 'reason', 'next_step')
 local horizon = '(' .. string.format('%d', now - tonumber(ARGV[2]))
 local function kept(state) return redis.call('ZCOUNT', prefix .. state, horizon, '+inf') end
 return {

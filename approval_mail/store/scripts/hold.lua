@@ -4,7 +4,7 @@
 -- Answers {milliseconds until the next probe, '1' if this is news (newly held, or trouble of another kind)}
 local refusal = write_despite_full_memory()
 if refusal then return refusal end
-local key = prefix .. 'channel'
+local key = CHANNEL
 local news = redis.call('HGET', key, 'kind') ~= ARGV[6] and '1' or ''
 local newly = redis.call('HSETNX', key, 'since', now) == 1
 if newly then count_up('held') end

@@ -7,6 +7,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 -- URGENT holds those of PENDING for which someone waits, with the same due times.
 local PENDING, URGENT = prefix .. 'pending', prefix .. 'urgent'
 local CLAIMED, BURIED = prefix .. 'claimed', prefix .. 'buried'
+local CHANNEL = prefix .. 'channel'
 
 -- The first write of every script that leads work to its end, rather than bring more. For lack of memory Redis refuses
 -- a script's writes only until one that needs none has gone through. So an accepted mail is put on record, lest it be
@@ -151,13 +152,16 @@ local function settle_event(id, history)
 end
 
 -- Give every open mail of an event its final state, and the event its own; answers how many mails there were.
-local function close_open_mails(id, state, phase, reason, history)
+-- `before`, if given, answers of a mail what went before that in words, and its SMTP code, '' for each that there is not.
+local function close_open_mails(id, state, phase, reason, history, before)
   local token, closed = redis.call('HGET', event_key(id), 'token'), 0
   for recipient, mail in pairs(mails_of(id)) do
     if mail.s == 'open' then
-      mail.s, mail.c, mail.p, mail.r = state, '', phase, reason
+      local last, code = '', ''
+      if before then last, code = before(mail) end
+      mail.s, mail.c, mail.p, mail.r = state, code, phase, last ~= '' and reason .. '; last: ' .. last or reason
       save_mail(id, recipient, mail)
-      note(id, state, recipient, reason)
+      note(id, state, recipient, mail.r, code)
       count_closed(id, recipient, mail)
       tally(token, state)
       closed = closed + 1
@@ -167,15 +171,20 @@ local function close_open_mails(id, state, phase, reason, history)
   return closed
 end
 
--- Pending again at a later time, or dead once older than max_age; answers 'deferred' or 'dead'.
-local function defer_event(id, wait, urgent_wait, max_age, reason, history)
+-- Pending again at a later time, or dead once older than max_age; answers 'deferred' or 'dead'. `own`: its mails have
+-- failed, each for its own reason; else `reason` is all there is to say.
+local function defer_event(id, wait, urgent_wait, max_age, reason, history, own)
   local key = event_key(id)
   local since = tonumber(redis.call('HGET', key, 'since')) or now
   -- One that was never claimed has its first attempt coming, however old it is.
   local give_up = redis.call('HGET', key, 'resolved') == '1' and since + max_age or math.huge
   if now >= give_up then
-    local given = string.format('not delivered within %d s', max_age / 1000)
-    close_open_mails(id, 'dead', 'deferral', reason ~= '' and given .. '; last: ' .. reason or given, history)
+    close_open_mails(id, 'dead', 'deferral', string.format('not delivered within %d s', max_age / 1000), history,
+      function(mail)
+        if not own then return reason, '' end
+        if not mail.r then return '', '' end
+        return (mail.p and mail.p ~= '' and mail.p .. ': ' or '') .. mail.r, mail.c or ''
+      end)
     return 'dead'
   end
   local expires = tonumber(redis.call('HGET', key, 'expires'))

@@ -4,8 +4,8 @@
 -- Answers {'1' if it was held, milliseconds that it was held, 1 if more are parked}
 local refusal = write_despite_full_memory()
 if refusal then return refusal end
-local since = tonumber(redis.call('HGET', prefix .. 'channel', 'since'))
-redis.call('DEL', prefix .. 'channel')
+local since = tonumber(redis.call('HGET', CHANNEL, 'since'))
+redis.call('DEL', CHANNEL)
 for _, id in ipairs(redis.call('SPOP', prefix .. 'parked', tonumber(ARGV[2]))) do
   if redis.call('ZADD', PENDING, 'XX', 'CH', now, id) == 1 then note(id, 'pending', '', 'the channel works again') end
   redis.call('ZADD', URGENT, 'XX', now, id)
