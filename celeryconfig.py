@@ -6,6 +6,8 @@ _settings = services.settings()
 _over_redis = _settings.broker_is_redis
 
 broker_url, broker_use_ssl = parsers.split_tls(_settings.broker_url)
+#: Celery prefers CELERY_BROKER_URL of the environment, which may be a host's own, to `broker_url`, but not to these.
+broker_read_url = broker_write_url = broker_url
 result_backend, redis_backend_use_ssl = parsers.split_tls(_settings.result_backend)
 
 # Only JSON: a message can carry no code.

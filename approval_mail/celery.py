@@ -53,7 +53,14 @@ def _config() -> ModuleType:
     return module
 
 
-app = Celery("approval_mail", set_as_current=False)
+class _App(Celery):  # type: ignore[misc]  # Celery has no types
+    @property
+    def backend_cls(self) -> str:
+        """The configured one: CELERY_RESULT_BACKEND of the environment, which Celery prefers, may be a host's own."""
+        return str(self.conf.get("result_backend"))
+
+
+app = _App("approval_mail", set_as_current=False)
 app.AsyncResult = app.subclass_with_self(UnwatchedResult)
 app.config_from_object(_config())
 
@@ -86,7 +93,7 @@ def wake_gather(wake_up: WakeUp = NOW) -> None:
             retry=False,
         )
     except Exception as error:  # Each broker's library raises its own; none may reach the host.
-        if _outage.goes_on():
+        if _outage.note_failure():
             logger.error(
                 "The broker cannot be used (%s: %s): events are recorded and wait for beat's next gather; "
                 "check CELERY_BROKER_URL (unset: REDIS_URL) and the server",
@@ -94,7 +101,7 @@ def wake_gather(wake_up: WakeUp = NOW) -> None:
                 error,
             )
     else:
-        if _outage.ends():
+        if _outage.note_success():
             logger.info("The broker can be used again")
 
 

@@ -1,4 +1,4 @@
-"""What hosts and operators meet, with what to do about it; errors of one part alone stand with that part."""
+"""What may be raised, with what hosts and operators do about it; errors of one part alone stand with that part."""
 
 from __future__ import annotations
 

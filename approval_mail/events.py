@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,20 +25,26 @@ class EventType:
     asks: bool = False
     #: The word for how this event ends its request, None if it does not.
     outcome: str | None = None
+    #: Ends a request that nobody answered.
+    unanswered: bool = False
     #: Happens several times in the life of a request, told apart by a fraction of its window.
     recurs: bool = False
+    #: The type whose page the packaged one is made from, which an operator may have replaced; empty: none.
+    stands_on: str = ""
 
 
 EVENT_TYPES: Mapping[str, EventType] = {
     row.name: row
     for row in (
         EventType("approval_requested", urgent=True, asks=True),
-        EventType("approval_timeout", outcome="timed out"),
+        EventType("approval_timeout", outcome="timed out", unanswered=True),
         EventType("approval_approved", outcome="approved"),
         EventType("approval_rejected", outcome="rejected"),
-        EventType("approval_reminder", urgent=True, asks=True, recurs=True),
+        EventType("approval_reminder", urgent=True, asks=True, recurs=True, stands_on="approval_requested"),
     )
 }
+
+_EVENT_ID = re.compile(rf"(?P<request>.*):(?P<kind>(?:{'|'.join(EVENT_TYPES)})(?::0\.\d+)?)", re.DOTALL)
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -188,3 +195,9 @@ class ApprovalEvent:
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise InvalidRecord(f"the record is not an event: {error}") from error
         return event
+
+
+def split_event_id(event_id: str) -> tuple[str, str]:
+    """The request's id, and what it is of the request, such as ``approval_reminder:0.5``; empty for another text."""
+    found = _EVENT_ID.fullmatch(event_id)
+    return (found["request"], found["kind"]) if found else (event_id, "")

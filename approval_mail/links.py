@@ -14,6 +14,8 @@ from itsdangerous.encoding import base64_decode, base64_encode
 
 from approval_mail.errors import InvalidLink
 
+#: Of a link's path: what comes before its token.
+FOLDER = "/decide/"
 Action = Literal["approve", "reject"]
 #: Of the token, in its order of choice.
 ACTIONS: tuple[Action, ...] = ("approve", "reject")
@@ -50,8 +52,8 @@ class Links:
         )
 
     def url(self, link: Link) -> str:
-        """Always the same for the same."""
-        return f"{self._public_url}/decide/{self.token(link)}"
+        """Where the mail leads to; the same for equal links, so that a mail that is made again is the same mail."""
+        return f"{self._public_url}{FOLDER}{self.token(link)}"
 
     def urls(self, request_id: str, recipient: str, asked: datetime | None) -> dict[str, str]:
         """All of the recipient's links, as templates name them: ``approve_url``, ``reject_url``."""

@@ -1,4 +1,4 @@
-"""Trouble with a server, told once and not met again by each call. Pure."""
+"""Trouble with a server, told once and not met again by each call: a circuit breaker."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Outage:
             self._paused_until = now + self._pause
         return False
 
-    def goes_on(self) -> bool:
+    def note_failure(self) -> bool:
         """Note a failure; answers whether it is the first, and so news."""
         self._paused_until = time.monotonic() + self._pause
         return self._lasts.acquire(blocking=False)
 
-    def ends(self) -> bool:
+    def note_success(self) -> bool:
         """Note that the server works; answers whether that is news."""
         if not self._lasts.locked():
             return False

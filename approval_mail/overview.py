@@ -43,8 +43,9 @@ class Overview:
 def look() -> Overview:
     """Takes a second, which workers have to answer; raises InvalidSettings, or StoreError without Redis."""
     enabled = services.settings().enabled
-    store = services.operator_store()
-    return Overview(enabled, store.count(), look_around(), store.notices.routes_faults())
+    around, store = look_around(), services.operator_store()
+    # After the workers have answered, so that all of it is of one moment.
+    return Overview(enabled, store.count(), around, store.notices.routes_faults())
 
 
 def look_around() -> Around:

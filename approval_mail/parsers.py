@@ -1,4 +1,4 @@
-"""The text of a setting to its value; each parser raises ValueError with the rule that the text breaks. Pure."""
+"""The text of a setting to its value; each parser raises ValueError with the rule that the text breaks."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ class Recorder:
             return True
 
     def _lose_redis(self, error: Exception) -> None:
-        if self._outage.goes_on():
+        if self._outage.note_failure():
             logger.error(
                 "Redis cannot be used (%s): events are spooled in %s; check REDIS_URL and the server",
                 error if isinstance(error, StoreError) else f"{type(error).__name__}: {error}",
@@ -171,7 +171,7 @@ class Recorder:
             )
 
     def _find_redis(self) -> None:
-        if self._outage.ends():
+        if self._outage.note_success():
             logger.info("Redis can be used again")
         if self._left_over:
             self._left_over = False

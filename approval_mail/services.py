@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from functools import _lru_cache_wrapper, cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from approval_mail.recording import Recorder
@@ -67,7 +68,8 @@ def settings() -> Settings:
 
 @cache
 def spool() -> Spool:
-    return Spool(loaded().usable.spool_dir)
+    """Where this host's events wait while Redis is out of reach."""
+    return Spool(Path(loaded().usable.spool_dir))  # Who configures from code may pass a text.
 
 
 @per_process
@@ -149,6 +151,7 @@ def links() -> Links | None:
 
 @per_process
 def mailer() -> Mailer:
+    """What hands mails to SMTP_HOST; its connections are this process's own."""
     from approval_mail.mailer import Channel, Mailer  # noqa: PLC0415
 
     found = settings()
@@ -170,6 +173,7 @@ def mailer() -> Mailer:
 
 @per_process
 def delivery() -> Delivery:
+    """What sends claims; raises InvalidSettings."""
     from approval_mail.delivery import Delivery  # noqa: PLC0415
 
     return Delivery(store(), renderer, mailer(), links(), digest_threshold=settings().digest_threshold)

@@ -18,8 +18,9 @@ from approval_mail.errors import InvalidSettings
 from approval_mail.redaction import REDACT_KEYS
 from approval_mail.timing import MAX_APPROVAL_TIMEOUT, MAX_SMTP_TIMEOUT
 
-#: Languages that have mail templates; each but the first has a folder of its name.
-LANGUAGES = ("ko", "en")
+#: Languages of mails and pages by code, each under its own name; each but the default has a folder named by its code.
+LANGUAGES: Mapping[str, str] = {"ko": "한국어", "en": "English"}
+DEFAULT_LANGUAGE = next(iter(LANGUAGES))
 
 
 def state_folder() -> Path:
@@ -84,7 +85,7 @@ class Settings:
     #: Who gets what; read by workers alone, so that a host need not have it.
     routes: Path | None = _setting("NOTIFICATION_ROUTES", parsers.path)
     template_dir: Path | None = _setting("NOTIFICATION_TEMPLATE_DIR", parsers.path)
-    language: str = _setting("NOTIFICATION_LANGUAGE", parsers.one_of(*LANGUAGES), LANGUAGES[0])
+    language: str = _setting("NOTIFICATION_LANGUAGE", parsers.one_of(*LANGUAGES), DEFAULT_LANGUAGE)
     #: Zone in which mails show times; None: the system's.
     timezone: tzinfo | None = _setting("NOTIFICATION_TIMEZONE", parsers.zone)
     spool_dir: Path = _setting("NOTIFICATION_SPOOL_DIR", parsers.path, default_factory=_spool_folder)
@@ -234,7 +235,7 @@ class _Reader:
         source = f"{name}_FILE={path}, {path_source}"
         try:
             text = Path(path).expanduser().read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # Path.expanduser raises RuntimeError.
             self._problem(
                 name, f"{name}_FILE={path} ({path_source}) cannot be read: {_why(error)}; name a readable file"
             )

@@ -134,7 +134,7 @@ class Spool:
         except FileNotFoundError:
             return None  # Another process replayed it.
         except OSError as error:
-            self._tell(path, f"cannot be read ({error.strerror}); give this user access to it")
+            self._tell(path, f"cannot be read ({error.strerror}); run approval-mail spool replay as its owner")
         except (InvalidRecord, ValueError, TypeError, KeyError, RecursionError) as error:
             self._set_aside(path, error)
         return None

@@ -1,4 +1,4 @@
-"""All fixed times, in the order that keeps one from overtaking another. Pure."""
+"""Times that must not overtake one another, in their order; others stand where they are used. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_SMTP_TIMEOUT = 30
 RENEW_AFTER = 10
 #: Seconds by the store's clock. What a dead worker held comes back after this.
 LEASE = 45
-#: Seconds. What was finished within them tells how much is worth claiming: about a lease's worth.
+#: Seconds. What was finished within them tells how much is worth claiming: batching.py plans for twice as long.
 LATELY = 15
 #: Seconds. Where events wait for room among the claimed ones, gathers look for it no more often, until there is some.
 ROOM_EVERY = 1
@@ -60,9 +60,9 @@ def round_wait(rounds: int) -> int:
     return min(ROUND_BACKOFF << min(rounds, 10), ROUND_BACKOFF_MAX)
 
 
-def beat_alive(batch_timeout: float) -> float:
-    """Seconds since its last gather within which beat, which gathers every ``batch_timeout`` seconds, is alive."""
-    return max(_BEAT_ALIVE, 3 * batch_timeout)
+def beat_lives(seconds_ago: float | None, batch_timeout: float) -> bool:
+    """Whether beat, which gathers every ``batch_timeout`` seconds, has done so lately; None: it never did."""
+    return seconds_ago is not None and seconds_ago <= max(_BEAT_ALIVE, 3 * batch_timeout)
 
 
 def order_faults(

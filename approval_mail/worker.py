@@ -140,12 +140,12 @@ def follow_the_routes(sender: Any, **_: object) -> None:
 
 def _look_at_the_routes(file: RoutesFile) -> None:
     before = file.fault
-    file.current()
-    if file.fault or before:
-        try:
+    try:
+        file.current()
+        if file.fault or before:
             services.operator_store().notices.report_routes(file.place, file.fault)
-        except StoreError as error:
-            logger.debug("What is wrong with the routes could not be reported (%s); the log has it", error)
+    except StoreError as error:
+        logger.debug("What is new with the routes could not be reported (%s); the next look tries again", error)
 
 
 @signals.worker_ready.connect

@@ -22,7 +22,7 @@ from approval_mail.approvals.errors import ApprovalsUnavailable, NotPending, Unk
 from approval_mail.approvals.values import Approval, Status
 from approval_mail.errors import InvalidEvent, InvalidLink
 from approval_mail.fields import MAX_TEXT
-from approval_mail.links import Link, Links, asked_at
+from approval_mail.links import FOLDER, Link, Links, asked_at
 from approval_mail.rendering.decision_page import Form, Page, Pages, Trouble
 
 #: Fields of a form that are looked at; ours has three.
@@ -48,7 +48,7 @@ def router(
     """
     deciding = _Deciding(desk, links, pages, public_url=public_url, seals=seals, refused=refused)
     routes = APIRouter()
-    routes.add_route("/decide/{token}", deciding.answer, methods=["GET", "HEAD", "POST"], include_in_schema=False)
+    routes.add_route(f"{FOLDER}{{token}}", deciding.answer, methods=["GET", "HEAD", "POST"], include_in_schema=False)
     return routes
 
 
@@ -83,7 +83,7 @@ class _Deciding:
         self._refused = refused
         public = urlsplit(public_url)
         self._secure = public.scheme == "https"
-        self._folder = f"{public.path}/decide/"
+        self._folder = f"{public.path}{FOLDER}"
 
     async def answer(self, request: Request) -> Response:
         if request.method != "POST":

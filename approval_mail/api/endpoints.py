@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Security
 from fastapi.security import APIKeyHeader
 
-from approval_mail.api.gate import CALLER
+from approval_mail.api.bodies import DEADLINE
+from approval_mail.api.gate import API, CALLER, MAX_BODY
 from approval_mail.api.keys import Role
 from approval_mail.api.models import (
     ApprovalOut,
@@ -53,8 +54,8 @@ _ALWAYS: dict[int | str, dict[str, Any]] = {
         "description": "The key's role does not include this, or, without keys, not this machine.",
     },
     405: {"model": ErrorOut, "description": "The path does not take this method."},
-    408: {"model": ErrorOut, "description": "The body did not arrive within 10 s."},
-    413: {"model": ErrorOut, "description": "The body is longer than 256 KB."},
+    408: {"model": ErrorOut, "description": f"The body did not arrive within {DEADLINE:.0f} s."},
+    413: {"model": ErrorOut, "description": f"The body is longer than {MAX_BODY // 1024} KB."},
     422: {"model": ErrorOut, "description": "A field is missing or malformed; `field` names it."},
     429: {"model": ErrorOut, "description": "Too many wrong keys from this address.", "headers": _RETRY},
     503: {"model": ErrorOut, "description": "Redis or the key file cannot be used; ask again.", "headers": _RETRY},
@@ -83,7 +84,7 @@ _REQUESTER, _APPROVER = _only(Role.REQUESTER), _only(Role.APPROVER)
 
 def router(desk: Desk, recipients: Recipients) -> APIRouter:
     """The endpoints over one desk; ``recipients`` are those whom callers may have mails sent to."""
-    routes = APIRouter(prefix="/api", tags=["approvals"], dependencies=[Security(_KEY)], responses=_ALWAYS)
+    routes = APIRouter(prefix=API, tags=["approvals"], dependencies=[Security(_KEY)], responses=_ALWAYS)
     _add_readers(routes, desk)
     _add_asking(routes, desk, recipients)
     _add_deciding(routes, desk)
@@ -95,7 +96,7 @@ def _add_readers(routes: APIRouter, desk: Desk) -> None:
     def page(
         *,
         status: Annotated[Status | None, Query(description="Those of this status.")] = None,
-        user_id: Annotated[Name | None, Query(description="Those that this person asks.")] = None,
+        user_id: Annotated[Name | None, Query(description="Requests made by this person.")] = None,
         tool_name: Annotated[Name | None, Query(description="Those for this tool.")] = None,
         limit: Annotated[int, Query(ge=1, le=_MAX_PAGE, description="So many at the most.")] = 50,
         cursor: Annotated[Cursor | None, Query(description="That of the page before.")] = None,

@@ -15,6 +15,7 @@ from approval_mail.api.bodies import Body
 from approval_mail.api.callers import Caller, KeyHolders, LocalPrograms
 from approval_mail.api.keys import Role
 from approval_mail.api.problems import Problem, invalid
+from approval_mail.links import FOLDER
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +24,10 @@ MAX_BODY = 256 * 1024
 #: Bytes. Longest form on a page; the longest reason, each character escaped, and the other fields.
 MAX_FORM = 64 * 1024
 #: Below it a caller must be known, and have one of these roles.
-_API = "/api"
+API = "/api"
 _API_ROLES = frozenset((Role.REQUESTER, Role.APPROVER))
 #: Here a caller must be known, whatever their role.
 METRICS = "/metrics"
-#: Where pages with forms are; the body of any other request is never looked at.
-_DECIDE = "/decide/"
 #: Where requests keep who calls.
 CALLER = "approval_mail.caller"
 #: What a page may do: nothing but what came from here, Swagger UI's inline script among it, and not in a frame.
@@ -92,14 +91,15 @@ class Gate:
         headers = Headers(scope=scope)
         self._callers.admit(scope, headers)
         path = scope["path"]
-        if path == _API or path.startswith(f"{_API}/"):
+        if path == API or path.startswith(f"{API}/"):
             scope[CALLER] = caller = self._callers.caller(scope, headers)
             _require_role(caller)
             return _again(await _read_json(headers, body), receive)
         if path.rstrip() == METRICS:  # As routes match: before a line's end, too.
             scope[CALLER] = self._callers.caller(scope, headers, bearer=True)
-        if scope["method"] == "POST" and path.startswith(_DECIDE):
-            # One that is too long is handed on: a page says so.
+        if scope["method"] == "POST" and path.startswith(FOLDER):
+            # Pages with forms; the body of any other request is never looked at. One that is too long is handed on, for
+            # a page to say so.
             return _again(await body.read(MAX_FORM), receive)
         return _again(b"", receive)
 

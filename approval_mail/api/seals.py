@@ -1,4 +1,4 @@
-"""What a form carries to show that we made it for one browser and one link. Pure."""
+"""What a form carries, against CSRF: a signed double submit that is for one browser and one link. Pure."""
 
 from __future__ import annotations
 

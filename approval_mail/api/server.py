@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
 import socket
-import sys
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -24,6 +22,7 @@ from approval_mail.loopback import is_loopback
 from approval_mail.metrics import Scrapes
 from approval_mail.rendering.decision_page import Pages
 from approval_mail.settings import LANGUAGES, Settings
+from approval_mail.stopping import exit_on_signals
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +110,7 @@ def serve(app: FastAPI, listener: socket.socket) -> None:
     shown = f"[{host}]" if ":" in host else host
     logger.info("Serving approvals on http://%s:%d; Swagger UI: /docs", shown, port)
     # When it has stopped, uvicorn raises the signal again for whoever handled it before: that is a good end.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+    exit_on_signals()
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -64,6 +64,7 @@ class ApprovalStore:
         self._run = Scripts(client, self._prefix, "approval_mail.approvals")
 
     def now(self) -> int:
+        """Milliseconds since 1970 by Redis's clock."""
         return time_of(self._client)
 
     def ask(

@@ -13,6 +13,7 @@ from approval_mail.approvals.values import Approval, Status
 from approval_mail.errors import InvalidEvent
 from approval_mail.events import ApprovalEvent
 from approval_mail.fields import Fields
+from approval_mail.moments import word_moment
 from approval_mail.store.arguments import milliseconds, moment
 from approval_mail.timing import MAX_APPROVAL_TIMEOUT
 
@@ -142,16 +143,10 @@ def ending(approval: Approval, zone: tzinfo | None) -> str:
     """One sentence, without its full stop, on how a request that is no longer pending ended."""
     what = f"request {approval.request_id} ({approval.tool_name} for {approval.user_id})"
     if approval.status is Status.EXPIRED:
-        return f"{what} expired at {word_time(approval.expires_at, zone)}"
+        return f"{what} expired at {word_moment(approval.expires_at, zone)}"
     by = f" by {approval.responder_id}" if approval.responder_id else ""
     because = f": {approval.reason}" if approval.reason else ""
-    return f"{what} was {approval.status}{by} at {word_time(approval.ended_at or approval.expires_at, zone)}{because}"
-
-
-def word_time(moment: datetime, zone: tzinfo | None) -> str:
-    """A time in a zone, which names itself."""
-    there = moment.astimezone(zone)
-    return f"{there:%Y-%m-%d %H:%M:%S} {there.tzname()}"
+    return f"{what} was {approval.status}{by} at {word_moment(approval.ended_at or approval.expires_at, zone)}{because}"
 
 
 def _never(moment: datetime) -> datetime:

@@ -1,4 +1,4 @@
-"""What the store of requests is told, and what it answers."""
+"""What the scripts of the approvals store are told, and what they answer. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the approvals store answers."""
+"""What callers of the approvals store see. Pure."""
 
 from __future__ import annotations
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 
 import click
 
 from approval_mail import services
-
-#: Modules that the extra ``api`` brings.
-EXTRA = ("fastapi", "fastapi_offline", "limits", "prometheus_client", "python_multipart", "uvicorn")
+from approval_mail.cli import extras
 
 
 @click.command("api", short_help="The HTTP API on one address.")
@@ -32,9 +29,7 @@ def command(host: str, port: int, first_keys: bool) -> None:
     """
     if first_keys and services.settings().approval_api_keys_file is None:
         raise click.UsageError("--first-keys makes the file that APPROVAL_API_KEYS_FILE names: set it")
-    if not all(importlib.util.find_spec(name) for name in EXTRA):
-        click.echo("this needs the extra api: pip install 'approval-mail[api]'", err=True)
-        sys.exit(2)
+    extras.require("api")
     from approval_mail.api import server  # noqa: PLC0415 the extra's modules, which other commands do without
     from approval_mail.api.keys import KeysUnusable  # noqa: PLC0415
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -104,13 +105,13 @@ def _templates() -> str:
     folder = services.settings().template_dir
     if folder and not folder.is_dir():
         raise _Trouble(f"{folder} is no folder: the packaged templates are used", "mend NOTIFICATION_TEMPLATE_DIR")
-    try:
-        languages = services.languages()
-    except InvalidRoutes:  # The line of routes says so.
-        languages = [services.settings().language]
+    languages = {services.settings().language}
+    file = services.routes_file()
+    with contextlib.suppress(InvalidRoutes):  # The line of routes says so.
+        languages |= file.load().languages if file else set()
     now = datetime.now(timezone.utc)
     taken: dict[tuple[str, str], None] = {}
-    for language in languages:
+    for language in sorted(languages):
         renderer = services.renderer(language)
         for name in (*EVENT_TYPES, DIGEST):
             if name == DIGEST:
@@ -177,7 +178,7 @@ def _worker() -> str:
 
 def _beat() -> str:
     ago = services.operator_store().count().beat_seconds_ago
-    if ago is None or ago > timing.beat_alive(services.settings().batch_timeout):
+    if ago is None or not timing.beat_lives(ago, services.settings().batch_timeout):
         seen = "no gather of beat's was ever run" if ago is None else f"beat's last gather ran {ago:.0f} s ago"
         raise _Trouble(seen, "start exactly one: celery -A approval_mail beat (and a worker to run what it sends)")
     return f"its last gather ran {ago:.1f} s ago"
@@ -210,7 +211,7 @@ def _held(said: str = "") -> str:
         return ""
     why = f" ({counts.held_reason})" if counts.held_reason != said else ""
     again = "they probe it within a minute; if settings were changed, restart them"
-    return f"; workers hold the channel since {local(counts.held_since)}{why}: {again}"
+    return f"; workers have held the channel since {local(counts.held_since)}{why}: {again}"
 
 
 _CHECKS: dict[str, Callable[[], str]] = {
@@ -237,7 +238,8 @@ def command(wait: float, only: tuple[str, ...], as_json: bool) -> None:
     patiently = tenacity.Retrying(
         stop=tenacity.stop_after_delay(wait),
         wait=tenacity.wait_fixed(_LOOK_AGAIN),
-        retry=tenacity.retry_if_result(lambda lines: not all(line.ok for line in lines)),
+        # Settings are read once: they do not mend themselves meanwhile.
+        retry=tenacity.retry_if_result(lambda lines: any(not line.ok for line in lines if line.name != "settings")),
         before_sleep=_say_what_is_missing,
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else [],
     )

@@ -16,6 +16,8 @@ from approval_mail.store import DeadMail
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_ONE_OF_BOTH = "name the events by their EVENT_ID, or all of them with --all, not both"
+
 
 @click.group("dead")
 def command() -> None:
@@ -28,11 +30,19 @@ def _which(function: Command) -> Command:
     return click.option("--all", "everything", is_flag=True, help="Every event that has a dead mail.")(function)
 
 
-@command.command("list")
+#: For scripts that always say it: these ask nothing.
+_yes = click.option("--yes", is_flag=True, hidden=True, expose_value=False)
+
+
+@command.command("list", short_help="One row per dead mail.")
+@_which
+@_yes
 @as_json_option
-def list_dead(as_json: bool) -> None:
-    """One row per dead mail."""
-    mails = list(services.operator_store().history.dead())
+def list_dead(event_ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """One row per dead mail, of all events unless some are named."""
+    if event_ids and everything:
+        raise click.UsageError(_ONE_OF_BOTH)
+    mails = list(services.operator_store().history.dead(event_ids or None))
     if as_json:
         click.echo(json.dumps([row(mail) for mail in mails]))
         return
@@ -43,6 +53,7 @@ def list_dead(as_json: bool) -> None:
 
 @command.command("show")
 @_which
+@_yes
 @as_json_option
 def show(event_ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Everything known of some events' dead mails."""
@@ -58,6 +69,7 @@ def show(event_ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
 
 @command.command("retry", short_help="Try dead mails again.")
 @_which
+@_yes
 @as_json_option
 def retry(event_ids: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Try dead mails again, with recipients resolved anew; who was sent the event already is skipped."""
@@ -85,7 +97,7 @@ def discard(event_ids: tuple[str, ...], everything: bool, yes: bool, as_json: bo
 
 def _chosen(event_ids: tuple[str, ...], everything: bool) -> list[DeadMail]:
     if bool(event_ids) == everything:
-        raise click.UsageError("name the events by their EVENT_ID, or all of them with --all, not both")
+        raise click.UsageError(_ONE_OF_BOTH)
     mails = list(services.operator_store().history.dead(event_ids or None))
     unknown = set(event_ids) - {mail.event_id for mail in mails}
     if unknown:

@@ -7,7 +7,7 @@ import threading
 
 import click
 
-from approval_mail.cli.demo import require_extra
+from approval_mail.cli import extras
 
 
 @click.command("inbox", short_help="A mail server to test with, and its web page.")
@@ -18,7 +18,7 @@ def command(smtp_port: int, http_port: int) -> None:
 
     Point SMTP_HOST=127.0.0.1 and SMTP_PORT at it. Mails are kept in memory and go nowhere.
     """
-    require_extra()
+    extras.require("demo")
     # The extra's modules, which other commands do without.
     from approval_mail.demo.catcher import CaughtMail, MailCatcher  # noqa: PLC0415
     from approval_mail.demo.inbox import Inbox  # noqa: PLC0415

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 
 import click
 
 from approval_mail import services
+from approval_mail.cli import extras
 
 
 @click.command("metrics", short_help="Metrics for Prometheus, once or on one address.")
@@ -21,9 +21,7 @@ def command(port: int | None, host: str) -> None:
 
     They hold counts and seconds alone: no addresses and no requests. `approval-mail api` has them at /metrics as well.
     """
-    if importlib.util.find_spec("prometheus_client") is None:
-        click.echo("this needs the extra metrics: pip install 'approval-mail[metrics]'", err=True)
-        sys.exit(2)
+    extras.require("metrics")
     from approval_mail import metrics  # noqa: PLC0415 the extra's modules, which other commands do without
 
     if port is None:

@@ -14,6 +14,7 @@ import click
 from approval_mail import services
 from approval_mail.approvals import records
 from approval_mail.fields import clean
+from approval_mail.moments import word_moment
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -38,7 +39,7 @@ def row(value: DataclassInstance) -> dict[str, Any]:
 
 def local(moment: datetime) -> str:
     """A time in NOTIFICATION_TIMEZONE, which names itself."""
-    return records.word_time(moment, services.settings().timezone)
+    return word_moment(moment, services.settings().timezone)
 
 
 def plural(count: int, thing: str) -> str:

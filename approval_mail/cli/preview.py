@@ -48,7 +48,7 @@ _MAIL = Template(
 @click.command("preview", short_help="Show a mail as its recipients would see it.")
 @click.argument("event_type", metavar="TYPE", type=click.Choice((*EVENT_TYPES, DIGEST, _ALL)))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write there.")
-@click.option("--lang", type=click.Choice(LANGUAGES), help="NOTIFICATION_LANGUAGE if not given.")
+@click.option("--lang", type=click.Choice([*LANGUAGES]), help="NOTIFICATION_LANGUAGE if not given.")
 @click.option("--text", "as_text", is_flag=True, help="The text part in place of the HTML.")
 @click.option("--open", "in_browser", is_flag=True, help="Show it in a web browser.")
 @field_option

@@ -43,11 +43,11 @@ _WORDS = {
 _LINKS = Links("https://approve.example.com", ("an example, not a secret that anything believes",))
 
 
-def sample(type_name: str, *, tool_name: str = "git_commit") -> ApprovalEvent:
+def sample(type_name: str, *, request_id: str = REQUEST_ID, tool_name: str = "git_commit") -> ApprovalEvent:
     """A plausible event of this type, as of now."""
     now = datetime.now(timezone.utc)
     data = {
-        "request_id": REQUEST_ID,
+        "request_id": request_id,
         "user_id": "agent-7",
         "tool_name": tool_name,
         "requested_at": now - timedelta(seconds=12),
@@ -133,7 +133,7 @@ def _about(beginning: str, tool_name: str, user_id: str, now: datetime, *, minut
 
 def _passed(type_name: str) -> timedelta:
     """How long ago the request was made that an example tells of."""
-    if EVENT_TYPES[type_name].outcome == "timed out":
+    if EVENT_TYPES[type_name].unanswered:
         return _TIME_TO_ANSWER
     return _TIME_TO_ANSWER * float(_FRACTION) if EVENT_TYPES[type_name].recurs else _ANSWERED_AFTER
 

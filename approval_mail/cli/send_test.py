@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import time
 from datetime import datetime, timezone
@@ -22,7 +23,8 @@ def command(to: str | None) -> None:
     recipients = split_addresses(to) if to is not None else list(settings.email_to)
     if not recipients or not all(is_address(recipient) for recipient in recipients):
         raise click.UsageError(f"--to {to!r}: use an address like name@example.com")
-    event = sample("approval_requested", tool_name="send-test")
+    # Never the same Message-ID: some servers drop without a word what they have seen before.
+    event = sample("approval_requested", request_id=f"{secrets.token_hex(4)}-send-test", tool_name="send-test")
     now = datetime.now(timezone.utc)
     content = services.renderer().render(event, now)
     click.echo(f"Sending to {services.mailer().channel} ...", err=True)

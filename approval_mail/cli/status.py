@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import sys
@@ -13,13 +12,11 @@ from typing import Any
 import click
 
 from approval_mail import overview, services
+from approval_mail.cli import extras
 from approval_mail.cli.live import looks
 from approval_mail.cli.live.trend import Throughput, Trend
 from approval_mail.cli.output import as_json_option, can_draw, local, plain, routes_faults, row
 from approval_mail.stopping import ended_by_signals
-
-#: Module that the extra ``watch`` brings.
-_EXTRA = "rich"
 
 
 @click.command("status")
@@ -117,9 +114,7 @@ def _stay(interval: float, *, as_json: bool) -> None:
     if not can_draw():
         click.echo("status --watch draws on a terminal: add --json for a line of JSON each time", err=True)
         sys.exit(2)
-    if not importlib.util.find_spec(_EXTRA):
-        click.echo("this needs the extra watch: pip install 'approval-mail[watch]'", err=True)
-        sys.exit(2)
+    extras.require("watch")
     from approval_mail.cli.live import screen  # noqa: PLC0415 the extra's module, which other commands do without
 
     screen.show(trend, interval=interval)

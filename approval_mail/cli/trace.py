@@ -25,7 +25,7 @@ def command(request_id: str, as_json: bool) -> None:
 
     The beginning of a REQUEST_ID, such as the eight characters that mails and logs show, is enough.
     """
-    request_id = _whole(request_id)
+    request_id = _whole(request_id, as_json=as_json)
     changes = services.operator_store().history.trace(request_id)
     if as_json:
         click.echo(json.dumps([row(change) for change in changes]))
@@ -35,12 +35,12 @@ def command(request_id: str, as_json: bool) -> None:
     for line in _lines(request_id, changes):
         click.echo(line)
     for event_id, count in Counter(change.event_id for change in changes).items():
-        if count > MAX_TRACE:
+        if count > MAX_TRACE + 1:  # That it was recorded is noted elsewhere.
             click.echo(f"{event_id} has changed more often: the first changes are forgotten", err=True)
 
 
-def _whole(text: str) -> str:
-    """The one request id that ``text`` is or begins; ends the program where there are none or several."""
+def _whole(text: str, *, as_json: bool) -> str:
+    """The one request id that ``text`` is or begins; ends the program if there are none or several."""
     found = services.operator_store().history.requests(text)
     if len(found) == 1:
         return found[0]
@@ -56,6 +56,8 @@ def _whole(text: str) -> str:
             "check the id, REDIS_URL, and that the hook answered accepted",
             err=True,
         )
+    if as_json:
+        click.echo("[]")
     sys.exit(1)
 
 

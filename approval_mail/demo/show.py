@@ -24,6 +24,7 @@ from approval_mail.demo.reading import one_line, read
 from approval_mail.demo.stage import Stage, set_up
 from approval_mail.demo.story import Scene, Story, story
 from approval_mail.demo.visitor import PageRefused, Visitor
+from approval_mail.links import FOLDER
 from approval_mail.rendering.message import message_id
 from approval_mail.stopping import ended_by_signals
 
@@ -146,7 +147,7 @@ def _approve(stage: Stage, handle: approvals.Handle, reason: str) -> None:
     if not any(url in (read(mail.raw).html or "") for mail in stage.catcher.mails):
         raise DemoFailed(f"no mail holds the link to approve {handle.approval.tool_name} with")
     print(f"{handle.approval.tool_name} is approved from its mail. Nobody watches, so this program opens the link,")
-    print(f"ticks the box and presses the button:\n\n  {url[: url.index('/decide/') + _SHOWN_OF_LINK]}…\n", flush=True)
+    print(f"ticks the box and presses the button:\n\n  {url[: url.index(FOLDER) + _SHOWN_OF_LINK]}…\n", flush=True)
     _expect(stage, handle.request_id, "approval_approved", time.monotonic())
     Visitor().send_form(url, text=reason)
 

@@ -77,10 +77,12 @@ class Lost(Exception):
 def trouble(
     channel: Channel, phase: str, what: str, *, permanent: bool, next_step: str, code: int | None = None
 ) -> ChannelTrouble:
+    """What is wrong with the channel: ``what`` happened in the SMTP step ``phase``, ``next_step`` is the operator's."""
     return ChannelTrouble(f"{channel}: {what}", phase=phase, code=code, permanent=permanent, next_step=next_step)
 
 
 def refusal_trouble(channel: Channel, refusal: Refused) -> ChannelTrouble:
+    """A server's reply about the connection or the login, not about a mail; 5yz lasts (RFC 5321 section 4.2.1)."""
     what = f"{refusal.phase} was refused: {refusal.code} {refusal.text}".strip()
     permanent = refusal.code >= 500
     if refusal.code == _TLS_FIRST and channel.use_tls is False and "STARTTLS" in refusal.text.upper():
@@ -107,6 +109,7 @@ def _login_step(channel: Channel, status: str) -> str:
 
 
 def loss_trouble(channel: Channel, loss: Lost) -> ChannelTrouble:
+    """A connection that could not be made or was lost; what is wrong with TLS lasts."""
     cause = loss.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         step = "set SMTP_TLS_CA_FILE to the CA of this server, or SMTP_HOST to the name in its certificate"
@@ -119,6 +122,7 @@ def loss_trouble(channel: Channel, loss: Lost) -> ChannelTrouble:
 
 
 def tls_fault(error: ssl.SSLError) -> str:
+    """OpenSSL's words for it, without its numbers."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not trusted ({error.verify_message})"
     return error.reason or str(error)

@@ -1,4 +1,4 @@
-"""smtplib's client with total deadlines, and what can go wrong on a connection."""
+"""smtplib's client with total deadlines."""
 
 from __future__ import annotations
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, Literal, Protocol
 
 from approval_mail.fields import MAX_TEXT
+from approval_mail.moments import word_moment
 from approval_mail.rendering.loader import Loader, make_environment, packaged_folder
-from approval_mail.rendering.wording import word_arguments, word_moment, word_span
+from approval_mail.rendering.wording import word_arguments, word_span
 
 #: Why there is neither a form nor an outcome to show: the link is not ours; its request is not on record; the form
 #: was not made for this browser; too much was sent; the store cannot be reached; it was lost in the middle of deciding.
@@ -70,11 +71,15 @@ class Page:
 
 
 class Pages:
-    """Makes the documents of one installation: ``language`` unless a reader asks for another of ``languages``."""
+    """Makes the documents of one installation: ``language`` unless a reader asks for another of ``languages``.
 
-    def __init__(self, *, language: str, languages: Sequence[str], timezone: tzinfo | None) -> None:
+    ``languages`` holds names by code; each document links to itself in the others.
+    """
+
+    def __init__(self, *, language: str, languages: Mapping[str, str], timezone: tzinfo | None) -> None:
         folder = packaged_folder()
         self._language = language
+        self._languages = languages
         self._timezone = timezone
         self._pages = {name: make_environment(Loader([folder.parent / "pages"], name)) for name in languages}
         self._durations = {
@@ -135,4 +140,5 @@ class Pages:
     def _page(self, language: str, name: str, kind: str, **values: Any) -> Page:
         nonce = secrets.token_urlsafe(16)
         template = self._pages[language].get_template(name)
-        return Page(template.render(nonce=nonce, kind=kind, max_reason=MAX_TEXT, **values), nonce)
+        others = [(code, own_name) for code, own_name in self._languages.items() if code != language]
+        return Page(template.render(nonce=nonce, kind=kind, others=others, max_reason=MAX_TEXT, **values), nonce)

@@ -85,7 +85,7 @@ def digest_variables(
 def _group(event: ApprovalEvent, now: datetime, ended: set[str]) -> str:
     """One of GROUPS; ``ended`` are the requests whose outcome the same digest tells."""
     if not event.kind.asks:
-        return "timeout" if event.kind.outcome == "timed out" else "outcome"
+        return "timeout" if event.kind.unanswered else "outcome"
     if event.request_id in ended:
         return "ended"
     return "expired" if event.expires_at and event.expires_at <= now else "waiting"

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from approval_mail.events import EVENT_TYPES
 from approval_mail.rendering.message import one_line
-from approval_mail.settings import LANGUAGES
+from approval_mail.settings import DEFAULT_LANGUAGE
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +36,9 @@ class Loader(BaseLoader):
         self._blank: set[Path] = set()
 
     def places(self, name: str) -> list[Path]:
+        """Where a template may be, the first place first; another language's are in a folder of its code."""
         parts = split_template_path(name)
-        if self._language != LANGUAGES[0] and name not in _SHARED:
+        if self._language != DEFAULT_LANGUAGE and name not in _SHARED:
             parts = [self._language, *parts]
         return [folder.joinpath(*parts) for folder in self._folders]
 
@@ -79,6 +80,7 @@ def packaged_folder() -> Path:
 
 
 def make_environment(loader: Loader) -> Environment:
+    """Jinja2 as mails and pages are written for it: HTML is escaped, an unknown variable is an error."""
     environment = Environment(
         loader=loader,
         autoescape=lambda name: not (name or "").endswith(".txt"),  # noqa: S701 - only mail text goes unescaped
@@ -94,15 +96,18 @@ def make_environment(loader: Loader) -> Environment:
 
 
 def loader_of(environment: Environment) -> Loader:
+    """The loader that `make_environment` was given."""
     assert isinstance(environment.loader, Loader)  # noqa: S101 - what make_environment put there
     return environment.loader
 
 
 def template_names(suffix: str) -> list[str]:
+    """Of every mail, its template with that suffix, such as ``.html``."""
     return [f"{name}{suffix}" for name in (*EVENT_TYPES, DIGEST)]
 
 
 def stamp(path: Path) -> tuple[int, int] | None:
+    """What tells one version of a file from another: when it was written (ns) and its bytes; None: it is not there."""
     try:
         status = path.stat()
     except OSError:

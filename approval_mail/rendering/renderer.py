@@ -36,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 #: Characters. What a mail client shows of a subject is far less; a longer one only hides it.
 MAX_SUBJECT = 200
-#: Types whose packaged page stands on that of another type, which an operator may have replaced.
-_STANDS_ON = {"approval_reminder": "approval_requested"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +246,8 @@ class Renderer:
         if environment is self._packaged:
             return None
         loader = loader_of(environment)
-        for source in filter(None, (name, _STANDS_ON.get(name))):
+        stands_on = EVENT_TYPES[name].stands_on if name in EVENT_TYPES else ""
+        for source in filter(None, (name, stands_on)):
             page, plain = (str(loader.find(f"{source}{suffix}")) for suffix in (".html", ".txt"))
             if self._is_own(page) or self._is_own(plain):
                 return None if self._is_own(plain) else page

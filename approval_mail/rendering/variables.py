@@ -8,7 +8,8 @@ from typing import Any
 from jinja2 import Template
 
 from approval_mail.events import ApprovalEvent
-from approval_mail.rendering.wording import word_arguments, word_moment, word_span
+from approval_mail.moments import word_moment
+from approval_mail.rendering.wording import word_arguments, word_span
 
 
 def variables(

@@ -1,9 +1,9 @@
-"""Times, spans and arguments as people read them, in mails and on pages."""
+"""Spans and arguments as people read them, in mails and on pages."""
 
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, tzinfo
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -11,21 +11,6 @@ from jinja2 import Template
 
 #: Characters of a request's arguments that are shown. Gmail clips a mail at 102 KB of HTML.
 MAX_ARGUMENTS = 4_000
-#: Zone abbreviations that mean one offset all over the world; others are shown with the offset.
-_CLEAR_ZONES = frozenset(("UTC", "GMT", "KST", "JST", "CET", "CEST"))
-
-
-def word_moment(moment: datetime | None, timezone: tzinfo | None) -> str:
-    """A time in ``timezone`` (None: the system's) such as ``2025-10-25 15:35:00 KST``; empty for None."""
-    if moment is None:
-        return ""
-    local = moment.astimezone(timezone)
-    zone = local.tzname() or ""
-    if zone not in _CLEAR_ZONES:
-        offset = local.strftime("%z")
-        offset = f"UTC{offset[:3]}:{offset[3:5]}"
-        zone = f"{zone} ({offset})" if zone.isalpha() else offset
-    return f"{local.isoformat(' ', 'seconds')[:19]} {zone}"
 
 
 def word_span(span: timedelta, words: Template) -> str:

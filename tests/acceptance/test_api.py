@@ -174,7 +174,7 @@ def test_without_the_extra_it_says_what_to_install(settings: dict[str, str], tmp
         check=False,
         timeout=60,
     )
-    assert (done.returncode, done.stderr) == (2, "this needs the extra api: pip install 'approval-mail[api]'\n")
+    assert (done.returncode, done.stderr) == (2, "this needs the extra api: in the checkout, pip install '.[api]'\n")
 
 
 @pytest.mark.parametrize(("name", "width"), [("phone", 390), ("desktop", 1200)])

@@ -124,7 +124,7 @@ def test_the_live_page_looks_as_a_terminal_shows_it(tmp_path: Path) -> None:
         page.goto((tmp_path / "watch.html").as_uri())
         busy, held = ("".join(text.split()) for text in page.locator("svg").all_text_contents())
         assert "OKMailisgoingout" in busy
-        assert "STOPPEDMailisNOTgoingout:thechannelisheld" in held
+        assert "STOPPEDMailisNOTgoingout:thechannelhasbeenheld" in held
         assert page.evaluate("document.documentElement.scrollWidth") == 1104
         picture(page, "watch.png", tmp_path, whole=True)
 

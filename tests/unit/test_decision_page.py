@@ -16,7 +16,7 @@ from approval_mail.rendering.wording import MAX_ARGUMENTS
 SEOUL = ZoneInfo("Asia/Seoul")
 ASKED = datetime(2025, 10, 25, 15, 30, tzinfo=SEOUL)
 NOW = ASKED + timedelta(seconds=8)
-LANGUAGES = ["ko", "en"]
+LANGUAGES = {"ko": "한국어", "en": "English"}
 ACTIONS = ["approve", "reject"]
 ENDED = [Status.APPROVED, Status.REJECTED, Status.CANCELLED, Status.EXPIRED]
 TROUBLES = ["damaged", "unknown", "refused", "too_long", "unreachable", "unsure"]
@@ -56,6 +56,13 @@ def seen(html: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", body)))
 
 
+def test_a_page_leads_to_itself_in_every_other_language_under_its_own_name() -> None:
+    made = Pages(language="ko", languages={"ko": "우리말", "en": "Plain English"}, timezone=SEOUL)
+    for language, links in {"ko": [("en", "Plain English")], "en": [("ko", "우리말")]}.items():
+        html = made.trouble(language, "damaged").html
+        assert re.findall(r'<a href="\?lang=(..)" lang="\1"[^>]*>([^<]*)</a>', html) == links
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_both_languages_show_who_what_and_until_when_without_scripts(language: str, action: str) -> None:
@@ -92,9 +99,9 @@ def test_both_languages_say_how_it_ended(language: str, status: Status) -> None:
     ("language", "status", "others", "own"),
     [
         ("ko", Status.APPROVED, "이미 승인된 요청입니다", "승인했습니다"),
-        ("en", Status.APPROVED, "was approved already", "You approved"),
+        ("en", Status.APPROVED, "has already been approved", "You approved"),
         ("ko", Status.REJECTED, "이미 거부된 요청입니다", "거부했습니다"),
-        ("en", Status.REJECTED, "was rejected already", "You rejected"),
+        ("en", Status.REJECTED, "has already been rejected", "You rejected"),
     ],
 )
 def test_who_decided_is_told_so_apart_from_who_comes_late(language: str, status: Status, others: str, own: str) -> None:

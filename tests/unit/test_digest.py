@@ -620,3 +620,11 @@ def test_any_fields_make_exactly_one_well_formed_mail(rows: list[tuple[str, str,
     assert plain.get_content().replace("\r\n", "\n") == content.text
     assert html.get_content().replace("\r\n", "\n") == content.html
     assert sorted(hrefs(content)) == sorted(links_of(entries))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("suffix", [".html", ".txt"])
+def test_a_digest_has_words_for_every_type(language: str, suffix: str) -> None:
+    folder = PACKAGED / ("" if language == "ko" else language)
+    text = (folder / f"digest{suffix}").read_text("utf-8")
+    assert [name for name in EVENT_TYPES if f'"{name}": ' not in text] == []

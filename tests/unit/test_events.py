@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from approval_mail.addresses import is_address, split_sender
 from approval_mail.errors import InvalidEvent, InvalidRecord
-from approval_mail.events import ApprovalEvent
+from approval_mail.events import EVENT_TYPES, ApprovalEvent, split_event_id
 from approval_mail.fields import (
     MAX_DEPTH,
     MAX_EVENT,
@@ -410,3 +410,12 @@ def test_a_masked_error_names_the_field_and_not_the_value(field: str, value: obj
     assert str(masked).replace("****", "") != str(masked)
     assert str(value) not in str(masked)
     assert str(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("type_name", EVENT_TYPES)
+@pytest.mark.parametrize("request_id", ["abc12345-6789", "a:b:approval_approved", "x"])
+def test_an_events_id_is_taken_apart_again(type_name: str, request_id: str) -> None:
+    event = make(type_name, request_id=request_id, **({"fraction": 0.5} if EVENT_TYPES[type_name].recurs else {}))
+    request, kind = split_event_id(event.event_id)
+    assert (request, kind.partition(":")[0]) == (request_id, type_name)
+    assert split_event_id("no event's id") == ("no event's id", "")

@@ -157,7 +157,7 @@ def facts(type_name: str) -> dict[str, str]:
         return shared | {
             "deadline": "2025-10-25 15:35:00 KST",
             "argument": '"message": "fix: 중복 청구"',
-            "approve": f'approval-admin approve {REQUEST_ID} --reason "',
+            "approve": f"approval-admin approve {REQUEST_ID}",
             "reject": f'approval-admin reject {REQUEST_ID} --reason "',
             "sent": "2025-10-25 15:30:08 KST",
         }
@@ -182,8 +182,8 @@ def test_html_and_text_show_the_same_facts_in_every_language(language: str, type
         ("en", "approval_requested", "4 min 52 s left"),
         ("ko", "approval_timeout", "실행되지 않았습니다"),
         ("en", "approval_timeout", "not run"),
-        ("ko", "approval_timeout", "다시 실행하면 새 승인 요청이"),
-        ("en", "approval_timeout", "runs the same action again"),
+        ("ko", "approval_timeout", "다시 시도하면 새 승인 요청이"),
+        ("en", "approval_timeout", "tries the same action again"),
         ("ko", "approval_approved", "1분 33초"),
         ("en", "approval_rejected", "1 min 33 s"),
     ],

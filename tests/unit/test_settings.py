@@ -173,6 +173,7 @@ def test_every_problem_is_told_at_once_with_name_value_source_and_rule(tmp_path:
         ({"SMTP_USER": "me"}, "SMTP_OAUTH_TOKEN_FILE or SMTP_OAUTH_TOKEN_COMMAND may stand in its place"),
         ({"SMTP_PASSWORD": "x", "SMTP_PASSWORD_FILE": "/y"}, "both have a value: remove one"),
         ({"SMTP_PASSWORD_FILE": "/nowhere"}, "cannot be read: No such file"),
+        ({"SMTP_PASSWORD_FILE": "/no\0where"}, "cannot be read: embedded null byte"),
         ({"SMTP_TLS_CA_FILE": "/nowhere"}, "use a file that exists"),
         ({"NOTIFICATION_BATCH_SIZE": "0"}, "from 1 to 1000"),
         ({"NOTIFICATION_BATCH_TIMEOUT": "nan"}, "from 0.1 to 3600"),

@@ -17,7 +17,7 @@ from approval_mail.cli.output import as_json_option
 @click.command("list", short_help="Requests, newest first; those pending unless asked for others.")
 @click.option("--status", type=click.Choice([status.value for status in Status]), help="Those of this status.")
 @click.option("--all", "everything", is_flag=True, help="Those of every status.")
-@click.option("--user", metavar="U", help="Those that U asks.")
+@click.option("--user", metavar="U", help="Requests made by U.")
 @click.option("--tool", metavar="T", help="Those for the tool T.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at the most.")
 @as_json_option
