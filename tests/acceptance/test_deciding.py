@@ -42,7 +42,7 @@ from approval_mail.links import ACTIONS, Action, Link, Links, asked_at
 from approval_mail.rendering import Content, Renderer
 from approval_mail.rendering.decision_page import Pages
 from approval_mail.settings import LANGUAGES
-from tests.rig.browser import browser_page, picture
+from tests.rig.browser import browser_page, side_by_side
 from tests.rig.programs import Program
 from tests.rig.redis_server import RedisServer
 from tests.rig.waiting import wait_for
@@ -744,21 +744,25 @@ def test_pages_and_mails_fit_a_narrow_phone_and_buttons_are_large(
 def test_the_mail_and_the_page_as_pictures(site: Site, tmp_path: Path) -> None:
     approval = site.ask()
     (tmp_path / "mail.html").write_text(mail_of(site, approval).html, "utf-8")
+    pictures = {name: tmp_path / f"{name}.png" for name in ("mail", "dark mail", "page", "dark page")}
     with browser_page(width=390, height=844, dark=True, scale=2) as page:
         page.goto((tmp_path / "mail.html").as_uri())
-        picture(page, "decide-mail.png", tmp_path, whole=True)
+        page.screenshot(path=pictures["dark mail"], full_page=True)
         page.goto(site.link(approval, "approve"))
         page.get_by_role("checkbox").check()
-        picture(page, "decide-phone.png", tmp_path, whole=True)
-    with browser_page(width=1000, height=900) as page:
+        page.screenshot(path=pictures["dark page"], full_page=True)
+    with browser_page(width=680, height=900) as page:
+        page.goto((tmp_path / "mail.html").as_uri())
+        page.screenshot(path=pictures["mail"], full_page=True)
         page.goto(f"{site.link(approval, 'reject')}?lang=en")
         assert page.locator("h1").inner_text() == "agent-7 asks to run git_commit"
-        picture(page, "decide-desktop.png", tmp_path, whole=True)
+        page.screenshot(path=pictures["page"], full_page=True)
         page.get_by_role("checkbox").check()
         page.get_by_role("textbox").fill("The tests still fail")
         page.get_by_role("button").click()
         page.get_by_role("heading", name="You rejected this request").wait_for()
-        picture(page, "decide-outcome.png", tmp_path, whole=True)
+    side_by_side("mail.png", pictures["mail"], pictures["dark mail"], tmp_path)
+    side_by_side("decide.png", pictures["page"], pictures["dark page"], tmp_path)
 
 
 def test_a_link_is_no_use_for_a_later_request_of_the_same_id(site: Site, client: redis.Redis) -> None:

@@ -34,6 +34,19 @@ def browser_page(*, width: int = 1200, height: int = 800, dark: bool = False, sc
         browser.close()
 
 
+def side_by_side(name: str, wide: Path, narrow: Path, folder: Path) -> Path:
+    """A picture of two: of a wide screen, and of a phone."""
+    images = (
+        f"<img src='{wide.as_uri()}' style='width: 680px; border-radius: 8px'>"
+        f"<img src='{narrow.as_uri()}' style='width: 340px; border-radius: 16px; box-shadow: 0 2px 12px #0004'>"
+    )
+    style = "display: flex; align-items: flex-start; gap: 40px; margin: 0; padding: 24px; background: #edf1f6"
+    (folder / f"{name}.html").write_text(f"<body style='{style}'>{images}", "utf-8")
+    with browser_page(width=1108, height=400) as page:
+        page.goto((folder / f"{name}.html").as_uri())
+        return picture(page, name, folder, whole=True)
+
+
 def picture(page: Page, name: str, folder: Path, *, whole: bool = False) -> Path:
     """Take a picture of what is seen, or of the whole page, into APPROVAL_MAIL_PICTURES or else ``folder``."""
     path = Path(_PICTURES or folder) / name
