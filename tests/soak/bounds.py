@@ -22,8 +22,6 @@ _PROCESSES = {
 #: allocator that keeps what a burst needed, and a first search for all garbage. A worker's main process is not full
 #: before: Celery keeps the timer of each `send_batch` for its soft limit, though the batch ended long ago.
 _MET_EVERYTHING = timing.SOFT_TIME_LIMIT + 60
-#: MB. Python takes memory from the system by the arena of 1 MB, and makes tables anew that were shared since a fork.
-_STEP = 2.0
 #: Seconds within which every pool of connections has as many as it ever needs.
 _CONNECTED = 30
 #: Seconds from the end of a lifetime until the last of that age has gone: retries end late, gathers clear up, and Redis
@@ -34,8 +32,8 @@ _GOING = 90
 def all_bounds() -> Iterator[Bound]:
     """Every figure that is judged, in the table's order."""
     for subject, title in _PROCESSES.items():
-        yield Bound(subject, "uss", 0.03, 1.0, f"{title}: own memory (USS)", "MB", _MET_EVERYTHING, _STEP)
-        yield Bound(subject, "rss", 0.03, 1.5, f"{title}: memory (RSS)", "MB", _MET_EVERYTHING, _STEP)
+        yield Bound(subject, "uss", 0.03, 1.0, f"{title}: own memory (USS)", "MB", _MET_EVERYTHING)
+        yield Bound(subject, "rss", 0.03, 1.5, f"{title}: memory (RSS)", "MB", _MET_EVERYTHING)
         yield Bound(subject, "fds", 0, 1, f"{title}: open files")
         yield Bound(subject, "threads", 0, 1, f"{title}: threads")
     filled = HISTORY + _GOING

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from statistics import median
 
 from tests.soak.samples import Sample
@@ -26,9 +25,6 @@ class Bound:
     unit: str = ""
     #: Seconds after which its warm-up is over; before, a figure is filled up rather than flat.
     warm_up: float = 0.0
-    #: In the figure's own unit: so much of one step that is never taken back counts as no growth. What leaks takes step
-    #: after step.
-    step: float = 0.0
 
     def allowed(self, early: float) -> float:
         return max(self.part * early, self.least)
@@ -45,8 +41,6 @@ class Verdict:
     #: Medians of the first and of the last third after the warm-up; None where too little was seen to tell.
     early: float | None
     late: float | None
-    #: Of its largest step since the warm-up, what does not count.
-    step: float = 0.0
 
     @property
     def is_judged(self) -> bool:
@@ -62,14 +56,14 @@ class Verdict:
 
     @property
     def is_flat(self) -> bool:
-        return not self.is_judged or self.growth - self.step <= self.allowed
+        return not self.is_judged or self.growth <= self.allowed
 
     def sentence(self) -> str:
         """What a figure that is not flat did."""
         unit = f" {self.bound.unit}" if self.bound.unit else ""
         return (
             f"{self.bound.title} (life {self.life or '-'}, {self.seconds:.0f} s) grew from {self.early or 0:.2f} "
-            f"to {self.late or 0:.2f}{unit}; {self.allowed + self.step:.2f} more are allowed"
+            f"to {self.late or 0:.2f}{unit}; {self.allowed:.2f} more are allowed"
         )
 
 
@@ -97,15 +91,7 @@ def _verdict(bound: Bound, life: str, row: Sequence[Sample]) -> Verdict:
     late = [sample.value for sample in row if sample.at >= ended - third]
     if third <= 0 or min(len(early), len(late)) < _FEWEST:
         return Verdict(bound, life, ended - began, None, None)
-    step = min(_largest_step([sample.value for sample in row if sample.at >= start]), bound.step)
-    return Verdict(bound, life, ended - began, median(early), median(late), step)
-
-
-def _largest_step(values: Sequence[float]) -> float:
-    """By how much all values from some point on lie above all values before it; 0 if they do so nowhere."""
-    highest = list(accumulate(values, max))
-    lowest = list(accumulate(reversed(values), min))[::-1]
-    return max(0.0, *(after - before for before, after in zip(highest, lowest[1:], strict=False)))
+    return Verdict(bound, life, ended - began, median(early), median(late))
 
 
 def worst(verdicts: Iterable[Verdict]) -> list[Verdict]:

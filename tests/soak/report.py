@@ -49,8 +49,6 @@ def table(verdicts: Sequence[Verdict]) -> Iterator[str]:
             for number in (verdict.early or 0, verdict.late or 0, verdict.allowed)
         )
         answer = "yes" if verdict.is_flat else "**no**"
-        if verdict.growth > verdict.allowed and verdict.is_flat:
-            allowed = f"{allowed} and one step of {verdict.step:.1f}{unit}"
         yield f"| {verdict.bound.title} | {verdict.seconds:.0f} | {early} | {late} | {allowed} | {answer} |"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import chain
 
 import pytest
@@ -48,31 +47,6 @@ def test_a_list_that_grows_by_a_hundred_bytes_a_mail_is_found_in_the_hour() -> N
     [verdict] = judge(series(lambda age: filling(age) + age * 25 * 100 / 1024 / 1024), [MEMORY])
     assert not verdict.is_flat
     assert verdict.growth == pytest.approx(verdict.seconds * 0.5 * 2500 / 1024 / 1024, rel=0.02)
-
-
-ARENA = replace(MEMORY, step=2.0)
-
-
-def test_one_step_is_no_leak() -> None:
-    """A burst larger than any before it, for which the allocator takes and keeps another arena."""
-    rises = series(lambda age: filling(age) + 1.6 * (age >= 1800))
-    assert not next(judge(rises, [MEMORY])).is_flat
-    [verdict] = judge(rises, [ARENA])
-    assert (verdict.is_flat, verdict.growth, verdict.step) == (True, pytest.approx(1.6), pytest.approx(1.6))
-
-
-@pytest.mark.parametrize(
-    "figure",
-    [
-        pytest.param(lambda age: 1.6 * (age // 600), id="step after step"),
-        pytest.param(lambda age: 4.0 * (age >= 1800), id="a step that is too large"),
-        pytest.param(lambda age: age / 1200, id="little by little"),
-        pytest.param(lambda age: age / 1200 + 1.6 * (age >= 1800), id="a step, and little by little besides"),
-    ],
-)
-def test_a_leak_has_no_use_of_the_step_that_is_allowed(figure: Callable[[float], float]) -> None:
-    [verdict] = judge(series(lambda age: filling(age) + figure(age)), [ARENA])
-    assert not verdict.is_flat
 
 
 def test_each_life_begins_anew() -> None:
