@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import sys
@@ -105,13 +104,15 @@ def _templates() -> str:
     folder = services.settings().template_dir
     if folder and not folder.is_dir():
         raise _Trouble(f"{folder} is no folder: the packaged templates are used", "mend NOTIFICATION_TEMPLATE_DIR")
-    languages = {services.settings().language}
-    file = services.routes_file()
-    with contextlib.suppress(InvalidRoutes):  # The line of routes says so.
-        languages |= file.load().languages if file else set()
+    try:
+        if file := services.routes_file():
+            file.load()  # A change that is met here first would be no news to workers, and they would not log it.
+        languages = services.languages()
+    except InvalidRoutes:  # The line of routes says so.
+        languages = [services.settings().language]
     now = datetime.now(timezone.utc)
     taken: dict[tuple[str, str], None] = {}
-    for language in sorted(languages):
+    for language in languages:
         renderer = services.renderer(language)
         for name in (*EVENT_TYPES, DIGEST):
             if name == DIGEST:

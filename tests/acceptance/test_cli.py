@@ -314,7 +314,7 @@ def test_trace_tells_the_whole_story_of_a_request_by_its_short_id(run: Run, star
     page = run("trace", "abc12345").stdout
     assert "550  typo@example.com  5.1.1 no such user" in page
     assert "try 2   250  slow@example.com" in page
-    assert re.fullmatch(r"\+\d+\.\d+", page.splitlines()[2].split()[1]), "the seconds since the change before"
+    assert page.splitlines()[2].split()[1].startswith("+0."), "the seconds since the change before"
 
 
 def test_trace_of_an_unknown_or_ambiguous_id_says_what_to_do(run: Run) -> None:

@@ -20,8 +20,7 @@ from tests.faults.world import World
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--seed") is None:
-        # The quick run does the same each time; `make faults` finds what nobody thought of.
-        config.option.seed = random.SystemRandom().randrange(1_000_000) if config.getoption("--faults") else 1
+        config.option.seed = random.SystemRandom().randrange(1_000_000)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

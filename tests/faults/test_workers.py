@@ -74,7 +74,7 @@ def test_a_message_lost_between_the_broker_and_a_killed_worker_costs_seconds(wor
     world.fault_begins()
     assert world.counts()["pending"] == 1
     world.worker()
-    assert world.judge(within=60).sent == told
+    assert world.judge(within=10).sent == told
 
 
 @pytest.mark.fault("broker message lost")
@@ -87,7 +87,7 @@ def test_beat_makes_up_for_a_lost_wake_up(world: World) -> None:
     thaw(worker)
     world.fault_begins()
     world.beat()
-    assert world.judge(within=60).sent == 12
+    assert world.judge(within=10).sent == 12
 
 
 @pytest.mark.fault("broker message lost")
@@ -129,7 +129,7 @@ def test_a_retry_that_the_broker_hands_out_twice_sends_once(world: World) -> Non
     assert world.counts() == {"claimed": 1}, "the copy ended while the first was still at it"
     copy_ended.set()
     world.fault_begins()
-    assert world.judge(within=60).sent == 1
+    assert world.judge(within=20).sent == 1
     assert len(world.smtp.moments("rcpt")) == 2
 
 
@@ -148,7 +148,7 @@ def test_messages_doubled_under_load_send_each_mail_once(world: World) -> None:
         thaw(worker)
         wait_for(world.is_quiet)
         wait_for(lambda: not world.client.exists(WAKE_UPS, BATCHES), saying="every copy taken")
-    assert world.judge(within=60).sent == rounds * BURST
+    assert world.judge(within=30).sent == rounds * BURST
 
 
 @pytest.mark.fault("SIGTERM with a retry waiting")
@@ -163,7 +163,7 @@ def test_a_retry_that_waits_goes_back_to_the_broker_on_sigterm(world: World, fai
     assert worker.stop() == 0
     world.fault_begins()
     successor = world.worker()
-    assert world.judge(within=40).sent == 1
+    assert world.judge(within=15).sent == 1
     assert "Rescued" not in successor.output()
     assert len(world.smtp.moments("rcpt")) == failures + 1
 
@@ -183,4 +183,4 @@ def test_sigterm_in_the_middle_of_a_mail_waits_for_it(world: World) -> None:
     assert len(world.smtp.mails) == 1
     world.fault_begins()
     world.worker()
-    assert world.judge(within=40).sent == 2
+    assert world.judge(within=15).sent == 2

@@ -29,7 +29,6 @@ from approval_mail.store import EventStore, Verdict
 from tests.rig.claims import claims
 from tests.rig.proxy import Proxy
 from tests.rig.redis_server import RedisServer
-from tests.rig.stopwatch import Stopwatch
 from tests.rig.waiting import wait_for
 
 P = "approval_mail:{store}:"
@@ -292,12 +291,15 @@ def test_secrets_among_the_arguments_do_not_reach_redis(desk: Desk, redis_server
         "headers": [{"Authorization": "[redacted]", "X-API-Key": "[redacted]"}],
         "body": '{"client_secret": "[redacted]", "amount": 5}',
     }
-
-    def written_since() -> bytes:
-        files = sorted((redis_server.folder / "appendonlydir").glob("*.incr.*"))
-        return b"".join(path.read_bytes() for path in files).partition(approval.request_id.encode())[2]
-
-    assert b"hunter2" not in wait_for(written_since)
+    assert (
+        b"hunter2"
+        not in (redis_server.folder / "appendonlydir")
+        .joinpath(
+            next(path.name for path in (redis_server.folder / "appendonlydir").iterdir() if ".incr." in path.name)
+        )
+        .read_bytes()
+        .split(approval.request_id.encode(), 1)[1]
+    )
 
 
 def test_an_extension_moves_everything(configure: Callable[..., Desk], client: redis.Redis) -> None:
@@ -654,33 +656,31 @@ def test_the_scripts_run_on_a_cluster(configure: Callable[..., Desk], tmp_path: 
 
 class TestWaiting:
     def test_a_decision_wakes_who_waits(self, desk: Desk) -> None:
-        def wakes_at_once() -> bool:
-            handle = approvals.require(user_id="agent-7", tool_name="deploy")
-            decided: list[float] = []
+        handle = approvals.require(user_id="agent-7", tool_name="deploy")
+        decided: list[float] = []
 
-            def decide() -> None:
-                time.sleep(0.3)  # Until the waiter listens.
-                desk.approve(handle.request_id, responder_id="kim")
-                decided.append(time.monotonic())
+        def decide() -> None:
+            time.sleep(0.3)  # Until the waiter listens.
+            desk.approve(handle.request_id, responder_id="kim")
+            decided.append(time.monotonic())
 
-            thread = threading.Thread(target=decide)
-            thread.start()
-            approval = handle.wait(60)
-            waited = time.monotonic()
-            thread.join()
-            assert approval
-            assert approval.responder_id == "kim"
-            return waited - decided[0] < 0.5
+        thread = threading.Thread(target=decide)
+        thread.start()
+        approval = handle.wait(10)
+        waited = time.monotonic()
+        thread.join()
 
-        assert any(wakes_at_once() for _ in range(3)), "once the machine may have been busy"
+        assert approval
+        assert approval.responder_id == "kim"
+        assert waited - decided[0] < 0.5
 
     def test_what_was_decided_before_is_answered_at_once(self, desk: Desk) -> None:
         handle = approvals.require(user_id="agent-7", tool_name="deploy")
         desk.reject(handle.request_id, responder_id="kim")
-        with Stopwatch() as watch:
-            assert handle.wait().status is Status.REJECTED
-            assert asyncio.run(handle.wait_async()).status is Status.REJECTED
-        assert watch.seconds < 0.5
+        started = time.monotonic()
+        assert handle.wait().status is Status.REJECTED
+        assert asyncio.run(handle.wait_async()).status is Status.REJECTED
+        assert time.monotonic() - started < 0.5
 
     def test_a_wait_that_ends_first_has_no_permission(self, desk: Desk) -> None:
         handle = approvals.require(user_id="agent-7", tool_name="deploy")
@@ -694,9 +694,9 @@ class TestWaiting:
         timer = threading.Timer(0.3, thread.start)
         timer.start()
         threading.Timer(0.35, lambda: desk.approve(handle.request_id, responder_id="kim")).start()
-        with Stopwatch() as watch:
-            assert handle.wait(60)
-        assert watch.seconds < 3
+        started = time.monotonic()
+        assert handle.wait(10)
+        assert time.monotonic() - started < 3
 
     def test_a_deadline_that_passes_ends_the_wait_though_nobody_sweeps(self, desk: Desk) -> None:
         handle = approvals.require(user_id="agent-7", tool_name="deploy", timeout=0.3)
@@ -761,9 +761,10 @@ class TestWaiting:
         configure(REDIS_URL=own_redis.url)
         handle = approvals.require(user_id="agent-7", tool_name="deploy")
         own_redis.kill()
-        with Stopwatch() as watch, pytest.raises(approvals.ApprovalsUnavailable):
+        started = time.monotonic()
+        with pytest.raises(approvals.ApprovalsUnavailable):
             approvals.require(user_id="agent-7", tool_name="deploy")
-        assert watch.seconds < 0.5
+        assert time.monotonic() - started < 0.5
         with pytest.raises(approvals.ApprovalsUnavailable):
             handle.wait(0.2)
 
@@ -927,9 +928,10 @@ class TestGuard:
 
             thread = threading.Thread(target=lose_redis)
             thread.start()
-            with Stopwatch() as watch, pytest.raises(approvals.ApprovalsUnavailable):
+            began = time.monotonic()
+            with pytest.raises(approvals.ApprovalsUnavailable):
                 asyncio.run(pay_async()) if asynchronous else pay()
-            assert watch.seconds < 4
+            assert time.monotonic() - began < 4
             thread.join()
             services.forget_connections()
 
@@ -939,11 +941,8 @@ class TestGuard:
             raise AssertionError("nobody approved it")
 
         async def give_up() -> None:
-            waiting = asyncio.ensure_future(deploy())
-            await asyncio.to_thread(wait_for, lambda: desk.stats().pending == 1, saying="a request")
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(deploy(), 0.3)
 
         asyncio.run(give_up())
         assert desk.stats().cancelled == 1

@@ -48,7 +48,7 @@ def configure(redis_server: RedisServer, tmp_path: Path) -> Iterator[Configure]:
 
     yield make
     hooks.configure(Settings())
-    wait_for(lambda: not [t for t in threading.enumerate() if t.name == "approval-mail-spool"])
+    wait_for(lambda: not [t for t in threading.enumerate() if t.name == "approval-mail-spool"], seconds=20)
 
 
 def request(request_id: str = "abc12345", **more: Any) -> Receipt:
@@ -232,10 +232,9 @@ def test_a_broker_that_never_answers_is_not_waited_for_by_each_call(
         for n in range(5):
             # Each call has reason to wake gather.
             client.delete("approval_mail:{store}:wake", "approval_mail:{store}:window")
-            with Stopwatch() as watch:
-                assert request(f"r{n}") is Receipt.ACCEPTED
-            took.append(watch.seconds)
-    assert max(took) < BOUND, took
+            started = time.perf_counter()
+            assert timed(lambda n=n: request(f"r{n}")) is Receipt.ACCEPTED  # type: ignore[misc]
+            took.append(time.perf_counter() - started)
     assert sum(seconds > 0.15 for seconds in took) < 3, took
     assert pending(redis_server) == 5
 
@@ -404,9 +403,8 @@ def test_threads_may_share_the_hooks(configure: Configure, redis_server: RedisSe
     configure()
     with ThreadPoolExecutor(16) as pool:
         receipts = list(pool.map(lambda n: request(f"r{n}"), range(300)))
-    # On a busy machine some go by the spool.
-    assert {Receipt.ACCEPTED} <= set(receipts) <= {Receipt.ACCEPTED, Receipt.SPOOLED}
-    wait_for(lambda: pending(redis_server) == 300)
+    assert set(receipts) == {Receipt.ACCEPTED}
+    assert pending(redis_server) == 300
 
 
 def test_a_running_event_loop_may_call_the_hooks(configure: Configure, redis_server: RedisServer) -> None:
@@ -422,26 +420,21 @@ def test_a_running_event_loop_may_call_the_hooks(configure: Configure, redis_ser
 
 
 FORKING = """
-import os, time
-from approval_mail import hooks, services
+import os, sys
+from approval_mail import hooks
 
 def tell(name):
     return hooks.approval_requested(request_id=name, user_id="u", tool_name="t")
-
-def tell_all(who):
-    receipts = {tell(f"{who}-{n}") for n in range(50)}
-    while services.spool().paths():  # On a busy machine some go by the spool.
-        time.sleep(0.1)
-    return {"accepted"} <= receipts <= {"accepted", "spooled"}
 
 assert tell("parent") == "accepted"
 children = []
 for child in range(4):
     pid = os.fork()
     if pid == 0:
-        os._exit(not tell_all(child))
+        os._exit(any(tell(f"{child}-{n}") != "accepted" for n in range(50)))
     children.append(pid)
-assert tell_all("parent")
+mine = [tell(f"parent-{n}") for n in range(50)]
+assert set(mine) == {"accepted"}, mine
 assert not any(os.waitpid(pid, 0)[1] for pid in children)
 """
 

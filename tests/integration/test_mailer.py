@@ -311,7 +311,7 @@ def test_a_failing_quit_takes_no_acceptance_back(smtp: SMTPServer, reply: str) -
 
 
 def drip(connection: Connection) -> None:
-    for byte in b"250-never ending " * 40:
+    for byte in b"250-never ending " * 10:
         connection.sock.sendall(bytes([byte]))
         time.sleep(0.05)
 
@@ -319,10 +319,10 @@ def drip(connection: Connection) -> None:
 def test_a_server_that_drips_meets_the_total_deadline(smtp: SMTPServer) -> None:
     smtp.on("rcpt", act=drip, times=1)
     started = time.monotonic()
-    reply = send(smtp, timeout=2)
+    reply = send(smtp, timeout=0.3)
     assert (reply.state, reply.phase) == ("failed", "rcpt")
-    assert reply.reason == "no reply within 2 s"
-    assert time.monotonic() - started < 17, "half of what the drip takes"
+    assert reply.reason == "no reply within 0.3 s"
+    assert time.monotonic() - started < 2
 
 
 def test_a_reply_without_end_is_cut_off_before_it_fills_the_memory(smtp: SMTPServer) -> None:

@@ -131,10 +131,10 @@ def test_a_refused_token_is_channel_trouble_after_the_servers_explanation(server
 
 def test_a_server_that_explains_and_then_hangs_meets_the_total_deadline(server: SMTPServer, token_file: Path) -> None:
     token_file.write_text("expired")
-    server.on("auth", act=lambda _: time.sleep(30))
+    server.on("auth", act=lambda _: time.sleep(3))
     started = time.monotonic()
-    assert "no reply within 2 s" in trouble(server, token_file=token_file, timeout=2).reason
-    assert time.monotonic() - started < 15, "half of what it hangs"
+    assert "no reply within 0.5 s" in trouble(server, token_file=token_file, timeout=0.5).reason
+    assert time.monotonic() - started < 2.5
 
 
 def test_an_expired_token_holds_the_channel_until_the_file_is_refreshed(
