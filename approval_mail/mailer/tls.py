@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +17,9 @@ def tls_context(channel: Channel) -> ssl.SSLContext:
     Reading the system's certificates takes longer than a mail.
     """
     system = ssl.get_default_verify_paths()
-    places = [str(channel.ca_file)] if channel.ca_file else [system.cafile, system.capath]
+    places = [channel.ca_file] if channel.ca_file else [system.cafile, system.capath]
     try:
-        return _context(channel.ca_file, tuple(_state(Path(place)) for place in places if place))
+        return _context(channel.ca_file, tuple(_state(place) for place in places if place))
     except (OSError, ssl.SSLError) as error:
         raise trouble(
             channel,
@@ -29,8 +30,10 @@ def tls_context(channel: Channel) -> ssl.SSLContext:
         ) from error
 
 
-def _state(place: Path) -> tuple[int, int]:
-    status = place.stat()
+def _state(place: Path | str) -> tuple[int, int]:
+    # Not by a Path made for each session: it interns its parts and drops them again, until Python's table of interned
+    # strings, which processes share from the fork on, is full and each makes itself one of twice the size.
+    status = os.stat(place)
     return status.st_ino, status.st_ctime_ns  # Which no tool sets back, unlike the time of modification.
 
 

@@ -68,10 +68,10 @@ def test_a_worker_that_is_off_sends_in_usual_time_and_expires_nothing(world: Wor
     world.hurry_beat()
     worker = world.worker("--loglevel=INFO", **clock(offset))
     world.fault_begins()
-    world.tell(1)
+    world.tell(1, patient=True)
     assert world.judge(within=SOON).sent == 1
     world.smtp.on("rcpt", "451 greylisted", times=1)
-    world.tell(1, types=["approval_requested"], expires_at=in_five_minutes())
+    world.tell(1, patient=True, types=["approval_requested"], expires_at=in_five_minutes())
     assert world.judge(within=SOON).sent == 2
     asked = world.smtp.mails[-1].message
     text = asked.get_body(("plain",)).get_content()  # type: ignore[union-attr]
@@ -87,7 +87,7 @@ def test_hosts_that_are_off_are_served_in_usual_time(world: World) -> None:
     world.worker()
     world.fault_begins()
     for sent, offset in enumerate((AHEAD, BEHIND), start=1):
-        world.tell(1, changes=clock(offset))
+        world.tell(1, patient=True, changes=clock(offset))
         assert world.judge(within=SOON).sent == sent
 
 

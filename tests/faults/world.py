@@ -99,6 +99,7 @@ class World:
         types: Sequence[str] = ("approval_approved",),
         threads: int = 1,
         per_second: float = 0,
+        patient: bool = False,
         changes: dict[str, str] | None = None,
         **fields: Any,
     ) -> Program:
@@ -111,6 +112,7 @@ class World:
             "types": list(types),
             "threads": threads,
             "per_second": per_second,
+            "patient": patient,
             "fields": fields,
         }
         command = (sys.executable, "-m", "tests.faults.host", json.dumps(spec))
@@ -185,7 +187,11 @@ class World:
 
         Fails if an event is lost, if they disagree, or if there are more duplicates than the fault explains.
         """
-        wait_for(self.is_quiet, seconds=within, saying=f"quiet; counts {self._last_counts()}")
+        try:
+            wait_for(self.is_quiet, seconds=within, saying="quiet")
+        except AssertionError as error:
+            logs = "".join(f"\n--- {program.log.name}\n{program.output()[-2000:]}" for program in self._programs)
+            raise AssertionError(f"{error}; {self._last_counts()}{logs}") from None
         recovery = time.monotonic() - self._recovering_since if self._recovering_since else None
         with self.redis.client as client:
             everybody = self.settings["EMAIL_TO"].split(",")
