@@ -21,33 +21,33 @@ result_expires = 900
 
 # A publisher, a web process mostly, must never wait: `worker_only` below is more patient.
 task_publish_retry = False
-broker_connection_timeout = 0.2
-redis_socket_timeout = redis_socket_connect_timeout = 0.2
+broker_connection_timeout = timing.HOST_STEP
+redis_socket_timeout = redis_socket_connect_timeout = timing.HOST_STEP
 #: `.delay()` subscribes to its result as well: by itself, Celery would try that again for 20 s.
 result_backend_transport_options = {"retry_policy": {"max_retries": 0}}
 broker_transport = broker.transport(broker_url)
 if _over_redis:
     broker_transport_options = {
         "visibility_timeout": timing.VISIBILITY_TIMEOUT,
-        "socket_timeout": 0.2,
-        "socket_connect_timeout": 0.2,
+        "socket_timeout": timing.HOST_STEP,
+        "socket_connect_timeout": timing.HOST_STEP,
         "max_retries": 0,
         "redis_retries": 0,
     }
 else:
-    broker_transport_options = {"max_retries": 0, "write_timeout": 0.2}
+    broker_transport_options = {"max_retries": 0, "write_timeout": timing.HOST_STEP}
 
 #: Applied by a worker when it starts, over what stands above.
 worker_only = {
     "task_publish_retry": True,
-    "broker_connection_timeout": 5,
-    "redis_socket_timeout": 5,
-    "redis_socket_connect_timeout": 5,
+    "broker_connection_timeout": timing.PATIENT_STEP,
+    "redis_socket_timeout": timing.PATIENT_STEP,
+    "redis_socket_connect_timeout": timing.PATIENT_STEP,
     "result_backend_transport_options": {},
     "broker_transport_options": {
         "visibility_timeout": timing.VISIBILITY_TIMEOUT,
-        "socket_timeout": 5,
-        "socket_connect_timeout": 5,
+        "socket_timeout": timing.PATIENT_STEP,
+        "socket_connect_timeout": timing.PATIENT_STEP,
         "socket_keepalive": True,
     }
     if _over_redis
@@ -57,12 +57,12 @@ broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 #: Without this a worker exits on a failover or when Redis is out of memory.
 broker_channel_error_retry = True
-#: Of `notify` alone, which acknowledges late and may run twice.
+#: Concerns `notify` alone, which acknowledges late and may run twice.
 worker_cancel_long_running_tasks_on_connection_loss = True
 #: A batch can take a minute: a worker takes no more messages than it has hands.
 worker_prefetch_multiplier = 1
 
-#: Beat keeps one connection for good: RabbitMQ's is made anew after a loss by trying again alone.
+#: Beat keeps one connection open; once RabbitMQ's is lost, only another try opens a new one.
 _FOR_BEAT = {"retry": True}
 # The schedule has nothing to remember between starts: no file is written.
 beat_scheduler = "celery.beat:Scheduler"

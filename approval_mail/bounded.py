@@ -1,4 +1,4 @@
-"""Redis connections whose steps share one deadline: redis-py's timeouts are per step."""
+"""Redis connections whose steps share one deadline (redis-py's timeouts are per step), and that follow a failover."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ else:
 
 
 class _Bounded(_Base):
-    """Shortens the timeout of each step to what is left of the deadline."""
+    """Shortens each step's timeout to what is left of the deadline; leaves a server that is no longer the master."""
 
     _shortened = False
 
@@ -69,7 +69,13 @@ class _Bounded(_Base):
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         self._shorten()
-        return super().read_response(*args, **options)
+        try:
+            return super().read_response(*args, **options)
+        except redis.ResponseError as error:
+            # What was the master is a replica now. Its name may lead to the new one, which a new connection finds.
+            if isinstance(error, redis.ReadOnlyError) or "-READONLY " in str(error):  # As Redis 6.2 says of a script.
+                self.disconnect()  # type: ignore[no-untyped-call]
+            raise
 
 
 class BoundedConnection(_Bounded, redis.Connection):

@@ -18,7 +18,7 @@ from approval_mail import parsers
 from approval_mail.bounded import BoundedConnection, BoundedSSLConnection, left
 
 
-class Channel(kombu_redis.Channel):
+class RedisChannel(kombu_redis.Channel):
     """One more transport option, ``redis_retries``: how often redis-py itself tries a command again.
 
     redis-py retries three times by default, which turns a socket timeout of 0.2 s into 3.6 s
@@ -44,10 +44,10 @@ class Channel(kombu_redis.Channel):
         return params
 
 
-class Transport(kombu_redis.Transport):
+class RedisTransport(kombu_redis.Transport):
     """The transport that celeryconfig.py names for ``redis://`` and ``rediss://`` brokers."""
 
-    Channel = Channel
+    Channel = RedisChannel
 
 
 class AMQPConnection(pyamqp.Connection):
@@ -108,7 +108,7 @@ def transport(url: str) -> str | None:
 
 _REDIS, _AMQP = "bounded-redis", "bounded-amqp"
 _ALIASES = {"redis": _REDIS, "rediss": _REDIS, "amqp": _AMQP, "amqps": _AMQP, "pyamqp": _AMQP}
-TRANSPORT_ALIASES[_REDIS] = f"{__name__}:Transport"
+TRANSPORT_ALIASES[_REDIS] = f"{__name__}:RedisTransport"
 TRANSPORT_ALIASES[_AMQP] = f"{__name__}:AMQPTransport"
 # The names that are shown: Flower's page of the broker knows them, and so do people.
 Connection.resolve_aliases |= {_REDIS: "redis", _AMQP: "amqp"}

@@ -18,13 +18,14 @@ import click
 import kombu.messaging
 import kombu.pools
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 from kombu.utils.collections import eqhash
 
 import approval_mail.broker  # noqa: F401 - for the same reason
 from approval_mail import flower, services
 from approval_mail.errors import InvalidSettings
 from approval_mail.outage import Outage
-from approval_mail.results import UnwatchedResult
+from approval_mail.results import RedisBackend, UnwatchedResult
 from approval_mail.settings import state_folder
 from approval_mail.store import WakeUp
 
@@ -56,8 +57,13 @@ def _config() -> ModuleType:
 class _App(Celery):  # type: ignore[misc]  # Celery has no types
     @property
     def backend_cls(self) -> str:
-        """The configured one: CELERY_RESULT_BACKEND of the environment, which Celery prefers, may be a host's own."""
-        return str(self.conf.get("result_backend"))
+        """The configured one: CELERY_RESULT_BACKEND of the environment, which Celery prefers, may be a host's own.
+
+        On Redis it is of a class of ours, which stands before its URL.
+        """
+        url = str(self.conf.get("result_backend"))
+        ours = url.startswith(("redis://", "rediss://"))
+        return f"{RedisBackend.__module__}:{RedisBackend.__name__}+{url}" if ours else url
 
 
 app = _App("approval_mail", set_as_current=False)
@@ -92,6 +98,8 @@ def wake_gather(wake_up: WakeUp = NOW) -> None:
             ignore_result=True,
             retry=False,
         )
+    except SoftTimeLimitExceeded:  # The host's own task is told to end.
+        raise
     except Exception as error:  # Each broker's library raises its own; none may reach the host.
         if _outage.note_failure():
             logger.error(

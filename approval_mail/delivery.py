@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +72,7 @@ class Delivery:
         if self._has_to_be_tried_again(claim, attempt):
             # Raised where no mail is in reach: Celery keeps what is raised, and the frames that it came through, in a
             # cycle, until Python looks for garbage. Nor with its cause: a server's words may hold addresses, and
-            # Celery shows tracebacks to who watches tasks.
+            # Celery shows tracebacks to whoever watches tasks.
             raise TryAgain("mails remain that may be accepted shortly")
         return self._store.tally(claim.token)
 
@@ -89,8 +90,12 @@ class Delivery:
             lease = Lease(self._store, claim, clock=self._clock)
             try:
                 with self._mailer.session(lease.keep) as session:
-                    self._channel_works()
-                    self._sender.send(claim.token, parcels, session, until=started + timing.SEND_BUDGET)
+                    works = functools.cache(self._channel_works)  # Said once, as soon as the server dealt with a mail.
+                    until = started + timing.SEND_BUDGET
+                    self._sender.send(claim.token, parcels, session, until=until, works=works)
+                    if not session.answered:
+                        session.probe(())
+                        works()
             except LeaseLost:
                 logger.warning("Claim %s lost its lease; what it held is sent by another worker", claim.token)
             except ChannelTrouble as trouble:

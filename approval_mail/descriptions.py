@@ -25,9 +25,9 @@ def describe(task: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         return ""
 
 
-def of_event(type_name: str, request_id: str, tool_name: str) -> str:
+def of_event(event_type: str, request_id: str, tool_name: str) -> str:
     """``approval_requested abc12345 git_commit``."""
-    return clean(f"{type_name} {request_id[:8]} {' '.join(tool_name.split())[:_MAX_TOOL]}").strip()
+    return clean(f"{event_type} {request_id[:8]} {' '.join(tool_name.split())[:_MAX_TOOL]}").strip()
 
 
 def of_events(first: str, count: int) -> str:

@@ -94,7 +94,7 @@ class ApprovalEvent:
     @classmethod
     def from_dict(
         cls,
-        type_name: str,
+        event_type: str,
         data: Mapping[str, Any],
         *,
         now: datetime,
@@ -108,13 +108,13 @@ class ApprovalEvent:
         values; a type that recurs needs a fraction (of the request's window). ``localise`` makes a
         naive datetime aware. Raises InvalidEvent naming the field.
         """
-        if not isinstance(type_name, str) or type_name not in EVENT_TYPES:
-            seen = shown(type_name)
+        if not isinstance(event_type, str) or event_type not in EVENT_TYPES:
+            seen = shown(event_type)
             raise InvalidEvent("type", f"event type {seen} is unknown; use one of: {', '.join(EVENT_TYPES)}", seen)
-        fields = Fields(type_name, data, localise)
-        recurs = EVENT_TYPES[type_name].recurs
+        fields = Fields(event_type, data, localise)
+        recurs = EVENT_TYPES[event_type].recurs
         event = cls(
-            type=type_name,
+            type=event_type,
             request_id=fields.request_id(),
             user_id=fields.name("user_id"),
             tool_name=fields.name("tool_name"),
@@ -133,7 +133,7 @@ class ApprovalEvent:
             largest = " ".join(max(extra, key=lambda name: len(json.dumps(extra[name]))).split())
             raise InvalidEvent(
                 largest,
-                f"{type_name}: field '{largest}' is the largest of an event of {size:,} bytes of JSON; the most is "
+                f"{event_type}: field '{largest}' is the largest of an event of {size:,} bytes of JSON; the most is "
                 f"{MAX_EVENT:,}: pass an excerpt",
             )
         return event
@@ -189,9 +189,9 @@ class ApprovalEvent:
             event.to_json().encode()  # A lone surrogate can be read, and not be written again.
             texts = (event.request_id, event.user_id, event.tool_name, event.responder_id, event.reason, event.fraction)
             if not all(isinstance(text, str) for text in (*texts, *event.email_to, *event.also_to)):
-                raise ValueError("a text is none")
+                raise ValueError("a text field is not text")
             if event.extra is not None and not isinstance(event.extra, dict):
-                raise ValueError("extra is no object")
+                raise ValueError("extra is not an object")
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise InvalidRecord(f"the record is not an event: {error}") from error
         return event

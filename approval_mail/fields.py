@@ -56,13 +56,13 @@ class Fields:
         ("request_id", "user_id", "tool_name", "requested_at", "expires_at", "responder_id", "reason", "email_to")
     )
 
-    def __init__(self, type_name: str, data: Mapping[str, Any], localise: Callable[[datetime], datetime]) -> None:
+    def __init__(self, subject: str, data: Mapping[str, Any], localise: Callable[[datetime], datetime]) -> None:
         if not isinstance(data, Mapping):
             seen = shown(data)
             raise InvalidEvent(
-                "data", f"{type_name}: the data is {seen}; pass a dict with request_id, user_id, tool_name", seen
+                "data", f"{subject}: the data is {seen}; pass a dict with request_id, user_id, tool_name", seen
             )
-        self._type = type_name
+        self._type = subject
         self._data = data
         self._localise = localise
 
@@ -98,7 +98,7 @@ class Fields:
 
     def name(self, field: str, *, required: bool = True) -> str:
         text = self._required(field) if required else self.text(field)
-        return _cut(" ".join(clean(text[:_MAX_LOOK]).split()), MAX_NAME)
+        return _cut(plain(text[:_MAX_LOOK]), MAX_NAME)
 
     def _required(self, field: str) -> str:
         text = self.text(field)
@@ -167,7 +167,7 @@ class Fields:
 def fraction(value: Any) -> str:
     """A fraction between 0 and 1 in its shortest form, ``0.5``; raises ValueError or OverflowError."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"{shown(value)} is no fraction")
+        raise ValueError(f"{shown(value)} is not a fraction")
     number = round(float(value), 4)
     if not 0 < number < 1:
         raise ValueError(f"{number} is not between 0 and 1")
@@ -179,6 +179,11 @@ def clean(text: str) -> str:
     if type(text) is str and text.isascii() and text.isprintable():
         return text  # As nearly all are; the look below takes ten times as long.
     return _UNSAFE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def plain(text: str) -> str:
+    """Text in one line that neither commands a terminal nor reorders what is read."""
+    return " ".join(clean(text).split())
 
 
 class _Json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ PRESETS: dict[str, Any] = {
     "max_tasks": 10_000,
     "tasks_columns": "name,args,state,received,runtime,retries,result,worker,uuid",
 }
+#: Where Flower listens until its configuration file has been read; known by its identity.
+_UNTIL_READ = ".".join(("127", "0", "0", "1"))
 
 
 def preset(options: Any, folder: Path) -> None:
@@ -31,21 +32,25 @@ def preset(options: Any, folder: Path) -> None:
     for name, value in PRESETS.items():
         setattr(options, name, value)
     options.db = str(folder / "flower" / "tasks")
-    runs = itertools.count()
-    options.add_parse_callback(lambda: _prepare(options, first=next(runs) == 0))
+    asked: list[str] = []
+    options.add_parse_callback(lambda: _prepare(options, asked))
 
 
-def _prepare(options: Any, *, first: bool) -> None:
-    """Run once every option is known; ends the program where Flower would be open to everyone."""
-    if first and Path(options.conf).exists():
-        return  # Flower reads its configuration file next, and runs this again.
-    # An empty FLOWER_BASIC_AUTH is unset; Flower would take it for a login that is empty.
-    options.basic_auth = [login for login in options.basic_auth or () if login]
-    file = os.environ.get("FLOWER_BASIC_AUTH_FILE")
-    if file and not options.basic_auth:
-        options.basic_auth = [_login(Path(file))]
-    if not all(all(login.partition(":")) for login in options.basic_auth):
-        raise _refusal("a login of Flower's is not user:password: mend FLOWER_BASIC_AUTH or --basic-auth")
+def _prepare(options: Any, asked: list[str]) -> None:
+    """Run once every option is known; ends the program where Flower would be open to everyone.
+
+    ``asked`` keeps the address that was asked for while Flower reads its configuration file.
+    """
+    _take_login(options)
+    if not asked:
+        asked.append(options.address)
+        if Path(options.conf).exists():
+            # Flower reads it next, and runs this again; but if a file that it reads in turn is missing, it goes on
+            # without a word: on this machine alone then.
+            options.address = _UNTIL_READ
+            return
+    if options.address is _UNTIL_READ:
+        options.address = asked[0]
     if not (is_loopback(options.address) or options.unix_socket or options.basic_auth or options.auth):
         raise _refusal(
             f"Flower on {options.address or 'every address'} would show everyone who asks for what: "
@@ -56,6 +61,16 @@ def _prepare(options: Any, *, first: bool) -> None:
             Path(options.db).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise _refusal(f"Flower cannot keep its tasks in {options.db} ({error.strerror}): set FLOWER_DB") from error
+
+
+def _take_login(options: Any) -> None:
+    # An empty FLOWER_BASIC_AUTH is unset; Flower would take it for a login that is empty.
+    options.basic_auth = [login for login in options.basic_auth or () if login]
+    file = os.environ.get("FLOWER_BASIC_AUTH_FILE")
+    if file and not options.basic_auth:
+        options.basic_auth = [_login(Path(file))]
+    if not all(all(login.partition(":")) for login in options.basic_auth):
+        raise _refusal("a login of Flower's is not user:password: mend FLOWER_BASIC_AUTH or --basic-auth")
 
 
 def _login(path: Path) -> str:

@@ -32,7 +32,7 @@ def gather(
     token = secrets.token_hex(8)
     if survey.channel == "probe":
         claims = addressing.claims(store, token, [Load(store.take(batch_size, token=token), batch_size)])
-        # Also where nothing waits any more: who looks shall not read for hours of trouble that has passed.
+        # Also where nothing waits any more: whoever looks shall not read for hours of trouble that has passed.
         return claims or [Claim(token, (), about="a probe of the channel")]
     loads: list[Load] = []
     waiting = [(survey.due, False)]

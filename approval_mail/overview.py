@@ -41,7 +41,7 @@ class Overview:
 
 
 def look() -> Overview:
-    """Takes a second, which workers have to answer; raises InvalidSettings, or StoreError without Redis."""
+    """How things stand. Waits a second for workers to answer; raises InvalidSettings, or StoreError without Redis."""
     enabled = services.settings().enabled
     around, store = look_around(), services.operator_store()
     # After the workers have answered, so that all of it is of one moment.
@@ -49,7 +49,10 @@ def look() -> Overview:
 
 
 def look_around() -> Around:
-    """Takes that second too; a broker out of reach, or a spool that takes nothing, is in the answer."""
+    """Ask the workers and look at this host's spool, in a second.
+
+    A broker out of reach, or a spool that takes nothing, is in the answer.
+    """
     at = datetime.now(timezone.utc)
     workers, fault, spool_fault = 0, None, None
     try:

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import tenacity
+from celery.exceptions import SoftTimeLimitExceeded
 
 from approval_mail import timing
 from approval_mail.bounded import within
@@ -67,36 +68,39 @@ class Recorder:
         self._to_replay = False
         self._lock = threading.RLock()  # A signal handler of the host may call a hook within one.
 
-    def emit(self, type_name: str, data: Mapping[str, Any]) -> Receipt:
+    def emit(self, event_type: str, data: Mapping[str, Any]) -> Receipt:
         """Check and record an event; raises InvalidEvent naming the field, and nothing else."""
         settings = self._loaded.usable
         if not settings.enabled and "NOTIFICATION_ENABLED" not in self._loaded.faulty:
             return Receipt.DISABLED
-        event = self._read(type_name, data)
+        event = self._read(event_type, data)
         nonce = secrets.token_hex(8)
         if self._loaded.problems or self._outage.turns_away():
             return self._keep(event, nonce)
         with within(timing.HOST_BUDGET):
             try:
                 recorded = self._record(event, nonce)
+            except SoftTimeLimitExceeded:  # The host's own Celery task is told to end.
+                self._keep(event, nonce)
+                raise
             except Exception as error:  # The host must not fail for what its resolver, say, makes of REDIS_URL.
-                self._lose_redis(error)
+                self._redis_fails(error)
                 return self._keep(event, nonce)
             logger.info("Event enqueued: %s" if recorded.new else "Event known already: %s", event)
             if recorded.wake_up:
                 self._wake(recorded.wake_up)
-        self._find_redis()
+        self._redis_works()
         return Receipt.ACCEPTED if recorded.new else Receipt.DUPLICATE
 
-    def _read(self, type_name: str, data: Mapping[str, Any]) -> ApprovalEvent:
+    def _read(self, event_type: str, data: Mapping[str, Any]) -> ApprovalEvent:
         now = datetime.now(timezone.utc)
         try:
-            return ApprovalEvent.from_dict(type_name, data, now=now, localise=self._loaded.usable.localise)
-        except InvalidEvent:
+            return ApprovalEvent.from_dict(event_type, data, now=now, localise=self._loaded.usable.localise)
+        except (InvalidEvent, SoftTimeLimitExceeded):
             raise
         except Exception as error:  # A dict that another thread changes, or a value whose own methods raise.
             raise InvalidEvent(
-                "data", f"{type_name}: the data cannot be read ({type(error).__name__}); pass plain values of your own"
+                "data", f"{event_type}: the data cannot be read ({type(error).__name__}); pass plain values of your own"
             ) from error
 
     def replay(self) -> int:
@@ -162,15 +166,16 @@ class Recorder:
             self._refusal_told = (next_step, now + _REFUSAL_AGAIN)
             return True
 
-    def _lose_redis(self, error: Exception) -> None:
+    def _redis_fails(self, error: Exception) -> None:
         if self._outage.note_failure():
             logger.error(
                 "Redis cannot be used (%s): events are spooled in %s; check REDIS_URL and the server",
                 error if isinstance(error, StoreError) else f"{type(error).__name__}: {error}",
                 self._spool.folder,
+                exc_info=None if _is_outage(error) else error,
             )
 
-    def _find_redis(self) -> None:
+    def _redis_works(self) -> None:
         if self._outage.note_success():
             logger.info("Redis can be used again")
         if self._left_over:
@@ -199,7 +204,7 @@ class Recorder:
         while self._has_to_replay():
             time.sleep(_PAUSE)
             while patiently(self.replay):
-                self._find_redis()
+                self._redis_works()
 
     def _has_to_replay(self) -> bool:
         """Whether anything was spooled meanwhile; once not, a thread is started for what is spooled next."""
@@ -213,5 +218,10 @@ class Recorder:
 def _tell_what_is_no_outage(state: tenacity.RetryCallState) -> None:
     """An outage is told when it begins and when it ends; anything else that stops a replay is told each time."""
     error = state.outcome.exception() if state.outcome else None
-    if error and not isinstance(error, (StoreError, OSError)):
+    if error and not _is_outage(error):
         logger.error("What is spooled could not be replayed; it is tried again", exc_info=error)
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Whether it is what a server out of reach comes to; anything else is told with its traceback."""
+    return isinstance(error, (StoreError, OSError))

@@ -64,10 +64,13 @@ class Sender:
         self._digest_threshold = digest_threshold
         self._clock = clock
 
-    def send(self, token: str, parcels: Sequence[Parcel], session: Session, *, until: float) -> None:
+    def send(
+        self, token: str, parcels: Sequence[Parcel], session: Session, *, until: float, works: Callable[[], None]
+    ) -> None:
         """Send everything that is open, digests first; starts no mail at ``until`` or later, by the clock.
 
-        Raises ChannelTrouble or LeaseLost; what was under way is settled by then.
+        ``works`` is called after mails that the server dealt with. Raises ChannelTrouble or LeaseLost; what was under
+        way is settled by then.
         """
         mails = [(parcel, recipient) for parcel in parcels for recipient in parcel.work.recipients]
         in_digests: set[tuple[str, Recipient]] = set()
@@ -82,13 +85,15 @@ class Sender:
             if number and not urgent and now >= patient_until and self._store.urgent_waits():
                 return
             done = self._send_digest(token, recipient, members, session)
+            if session.answered:
+                works()
             in_digests.update((parcel.work.event_id, recipient) for parcel in done)
             refused |= len(done) < len(members)
         rest = [mail for mail in mails if (mail[0].work.event_id, mail[1]) not in in_digests]
         if in_digests and not refused:
             # One claim holds all that went into digests. What else is sent of it goes out in claims of the usual size.
             rest = rest[:_SINGLES]
-        self._send_singly(token, rest, session, until=until, patient_until=patient_until)
+        self._send_singly(token, rest, session, until=until, patient_until=patient_until, works=works)
 
     def _digests(self, mails: Sequence[tuple[Parcel, Recipient]]) -> Iterator[tuple[Recipient, list[Parcel]]]:
         """Recipients of more events than the threshold, with those events, at most MAX_DIGEST to a mail.
@@ -112,7 +117,12 @@ class Sender:
     ) -> list[Parcel]:
         """Answers the events that it is done with: all of them, unless what they say was refused together."""
         marked = self._store.mark_each(token, [(parcel.work.event_id, recipient.address) for parcel in parcels])
-        going = [parcel for parcel, answer in zip(parcels, marked, strict=True) if _goes(parcel, answer)]
+        going = []
+        for parcel, answer in zip(parcels, marked, strict=True):
+            if _goes(parcel, answer):
+                going.append(parcel)
+            else:
+                parcel.tried += 1
         if not going:
             return list(parcels)
         try:
@@ -137,7 +147,7 @@ class Sender:
         return list(parcels)
 
     def _settle_each(self, token: str, recipient: Recipient, verdicts: Sequence[tuple[Parcel, Verdict]]) -> None:
-        """In one step over the network, lest who dies meanwhile leave a part of a digest to be repeated."""
+        """Settle a digest's mails in one round trip, so that a worker that dies will hardly leave a part to repeat."""
         settled = [(parcel.work.event_id, recipient.address, verdict) for parcel, verdict in verdicts]
         for (parcel, _), state in zip(verdicts, self._store.settle_each(token, settled), strict=True):
             _report(parcel, state)
@@ -150,6 +160,7 @@ class Sender:
         *,
         until: float,
         patient_until: float,
+        works: Callable[[], None],
     ) -> None:
         """Send mail after mail: one store call settles the last and marks the next."""
         settled: tuple[str, str, Verdict] | None = None
@@ -163,44 +174,47 @@ class Sender:
             patient = spent is None or now < patient_until
             state, answer = self._store.settle(token, settled=settled, upcoming=mail, patient=patient)
             _report(spent, state)
+            if session.answered:
+                works()
             if spent is not None and spent is not parcel:
                 spent.contents.clear()  # A claim of a hundred events would keep megabytes until its end.
             settled, spent = None, parcel
             if answer == "yield":
                 break
             if not _goes(parcel, answer):
+                parcel.tried += 1
                 continue
             try:
-                verdict = self._try(parcel, recipient, session)
+                verdict, counts = self._try(parcel, recipient, session)
             except (ChannelTrouble, LeaseLost) as error:
                 self._store.settle(token, settled=(*mail, _unspent(error)))
                 raise
             parcel.tried += 1
             _tell(parcel, recipient, verdict)
-            settled = (*mail, verdict)
+            settled = (*mail, replace(verdict, counts={**counts, **self._counts(parcel, verdict)}))
         if settled:
             state, _ = self._store.settle(token, settled=settled)
             _report(spent, state)
+            if session.answered:
+                works()
 
-    def _try(self, parcel: Parcel, recipient: Recipient, session: Session) -> Verdict:
+    def _try(self, parcel: Parcel, recipient: Recipient, session: Session) -> tuple[Verdict, dict[str, int]]:
+        """One try of one mail, and the counts of its transaction."""
         now = self._now(parcel)
         try:
             content = self._content(parcel, recipient, now)
             zone = _zone(recipient.timezone)
             raw = self._renderer(recipient.language).compose(parcel.event, content, recipient.address, now, zone)
         except TemplateFailed as error:
-            verdict = Verdict("dead", phase="render", reason=str(error))
-            return replace(verdict, counts=self._counts(parcel, verdict))
-        verdict, counts = self._hand_over(recipient, raw, session)
-        return replace(verdict, counts={**counts, **self._counts(parcel, verdict)})
+            return Verdict("dead", phase="render", reason=str(error)), {}
+        return self._hand_over(recipient, raw, session)
 
     def _try_digest(
         self, parcels: Sequence[Parcel], recipient: Recipient, session: Session
     ) -> tuple[Verdict, dict[str, int]]:
         """One try of one mail about several events; of the counts, those of the mail as a whole."""
         if len(parcels) == 1:
-            verdict = self._try(parcels[0], recipient, session)
-            return verdict, dict(verdict.counts)
+            return self._try(parcels[0], recipient, session)
         now, zone, renderer = self._now(parcels[0]), _zone(recipient.timezone), self._renderer(recipient.language)
         entries = [Entry(parcel.event, **self._urls(parcel, recipient)) for parcel in parcels]
         try:
@@ -256,14 +270,12 @@ class Sender:
 
 
 def _goes(parcel: Parcel, answer: str) -> bool:
-    """Whether the store lets a mail go; if not for this try, says why."""
+    """Whether the store lets a mail go; if not, says why."""
     event_id = parcel.work.event_id
     if answer.startswith("moot"):
         logger.info("Suppressed %s: %s", event_id, answer)
     if answer == "buried":
         logger.error("Dead %s: the outcome of too many tries is unknown", event_id)
-    if answer != "go":
-        parcel.tried += 1
     return answer == "go"
 
 
@@ -285,7 +297,7 @@ def _report(parcel: Parcel | None, state: str) -> None:
 
 
 def _unspent(error: ChannelTrouble | LeaseLost) -> Verdict:
-    """Nothing is counted of a lease that was lost: its token settles no more."""
+    """A verdict that spends no attempt. Nothing is counted once the lease was lost: its token settles no more."""
     counts = {counters.field("attempts", "unspent", error.phase): 1} if isinstance(error, ChannelTrouble) else {}
     return Verdict("unspent", reason=str(error), counts=counts)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from functools import _lru_cache_wrapper, cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,8 @@ from approval_mail.spool import Spool
 from approval_mail.store import EventStore, WakeUp, hook_client, operator_client, url_fault, worker_client
 
 if TYPE_CHECKING:
+    from functools import _lru_cache_wrapper
+
     from approval_mail.addressing import Addressing
     from approval_mail.delivery import Delivery
     from approval_mail.links import Links
@@ -95,9 +97,9 @@ def operator_store() -> EventStore:
     return _store(found, operator_client(found.redis_url))
 
 
-def _store(found: Settings, client: object) -> EventStore:
+def _store(found: Settings, client: Any) -> EventStore:
     return EventStore(
-        client,  # type: ignore[arg-type]
+        client,
         history=found.history_days * 86400,
         max_age=found.max_age,
     )

@@ -217,7 +217,7 @@ def _sync(folder: Path) -> None:
 def _read_own(path: Path) -> bytes:
     """A file's content; raises ValueError for what others may have put there: they must not choose what is mailed."""
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         owner, us = os.fstat(file.fileno()).st_uid, os.geteuid()
         if us and owner not in (us, 0):

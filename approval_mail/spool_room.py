@@ -84,8 +84,8 @@ class Room:
 
     def take(self, size: int) -> None:
         """Count one more file of so many bytes, or raise SpoolUnavailable."""
-        enough = self._full or (self._files_left > 0 and self._bytes_left >= size)
-        if time.monotonic() >= self._seen_until or not enough:
+        used_up = not self._full and (self._files_left <= 0 or self._bytes_left < size)
+        if used_up or time.monotonic() >= self._seen_until:
             self._look()
         self._refuse_if_full()
         self._files_left -= 1

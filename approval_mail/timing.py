@@ -1,8 +1,13 @@
-"""Times that must not overtake one another, in their order; others stand where they are used. Pure."""
+"""Times that several parts rely on; `order_faults` names those that must not overtake one another. Pure."""
 
 from __future__ import annotations
 
 import itertools
+
+#: Seconds. One step over the network of a host's call, and what all of them may take: it returns within half a second.
+HOST_STEP, HOST_BUDGET = 0.2, 0.35
+#: Seconds. One step over the network of a worker's or an operator's: both can wait.
+PATIENT_STEP = 5
 
 #: Seconds. Total deadline of the final dot: a server that filters slowly must not make duplicates.
 FINAL_DOT_TIMEOUT = 30
@@ -49,6 +54,11 @@ HOLD_BACKOFF = 5
 #: Seconds. Longest wait between probes of a held channel.
 HOLD_BACKOFF_MAX = 60
 
+#: Seconds. Longest that a request of the approvals store waits for an answer.
+MAX_APPROVAL_TIMEOUT = 30 * 86400
+#: Seconds between two looks for requests that have run out, for reminders, and for requests nobody was told of.
+SWEEP_EVERY = 1.0
+
 
 def quick_wait(retries: int) -> int:
     """Seconds that Celery's autoretry waits after ``retries`` earlier retries: 2, 4, 8."""
@@ -90,13 +100,3 @@ def order_faults(
         for (lower, low), (upper, high) in itertools.pairwise(ladder)
         if low >= high
     ]
-
-
-#: Seconds. What the steps over the network of one call of a host, a hook say, may take together: it returns within half
-#: a second.
-HOST_BUDGET = 0.35
-
-#: Seconds. Longest that a request of the approvals store waits for an answer.
-MAX_APPROVAL_TIMEOUT = 30 * 86400
-#: Seconds between two looks for requests that have run out, for reminders, and for requests nobody was told of.
-SWEEP_EVERY = 1.0

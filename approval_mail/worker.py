@@ -25,10 +25,13 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks of the parent's at the file of routes.
 _ROUTES_EVERY = 5.0
-#: Seconds between two looks for garbage, and when this process last had one, by time.monotonic().
-_GARBAGE_EVERY, _looked = 10.0, 0.0
-#: Tenths of a second.
+#: Seconds between two looks for garbage.
+_GARBAGE_EVERY = 10.0
+#: Tenths of a second that a pool process waits for its last result to be read.
 _LAST_RESULT_TENTHS = 20
+
+#: When this process last looked for garbage, by time.monotonic().
+_looked = 0.0
 
 
 @signals.celeryd_init.connect
@@ -61,8 +64,8 @@ def prepare_to_fork(**_: object) -> None:
     """Compile the templates, so that the pool's processes share them; once there is a log to tell faults in."""
     for renderer in services.renderers():
         renderer.prepare()
-    # On a warm shutdown each process waits until its last result was read, which the worker that ends may do no more:
-    # by itself for 30 s, in which nobody sends. Nothing hangs on those results.
+    # On a warm shutdown each process waits until its last result has been read, which its parent may not do any more.
+    # Billiard would let it wait for 30 s, in which nobody sends; nothing depends on those results.
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _LAST_RESULT_TENTHS
     # What is there by now stays for good: a collection that looked at it would write to memory that all share. Python
     # looks for all garbage once that is a quarter of what its last such search looked at: without these, soon.
@@ -116,7 +119,7 @@ def _one_line(record: logging.LogRecord) -> bool:
 
 @signals.worker_ready.connect
 def hand_back_before_a_reload(**_: object) -> None:
-    """As `hand_back`, on SIGHUP, by which a worker without a terminal starts itself anew: Celery does not say so."""
+    """Do what `hand_back` does on SIGHUP too, on which a worker without a terminal restarts: Celery signals nothing."""
     restart = signal.getsignal(signal.SIGHUP)
     if not callable(restart):
         return
@@ -178,7 +181,7 @@ def announce(**_: object) -> None:
 @signals.worker_shutting_down.connect
 def hand_back(**_: object) -> None:
     """On a warm shutdown, messages that wait with a countdown go back to the queue."""
-    broker.Channel.do_restore = True
+    broker.RedisChannel.do_restore = True
 
 
 @signals.worker_process_shutdown.connect

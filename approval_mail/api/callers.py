@@ -12,10 +12,8 @@ from starlette.types import Scope
 from approval_mail.api.failures import Failures
 from approval_mail.api.keys import KeyFile, KeysUnusable, Role
 from approval_mail.api.problems import Problem, keys_unusable
-from approval_mail.loopback import is_loopback
+from approval_mail.loopback import is_local, is_loopback
 
-#: Host headers with which a browser or program reaches a server that this machine alone can reach.
-_LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 #: What proxies add: with one in front, a request from this machine may be anybody's.
 _TRACES_OF_PROXIES = ("Forwarded", "Via", "X-Real-IP", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP")
 #: And these, whatever follows.
@@ -34,7 +32,7 @@ class Caller:
 
 
 class KeyHolders:
-    """Lets in who shows a valid key."""
+    """Lets in whoever shows a valid key."""
 
     def __init__(self, keys: KeyFile, failures: Failures) -> None:
         self._keys = keys
@@ -44,7 +42,9 @@ class KeyHolders:
         """Pages and documents are for everybody."""
 
     def caller(self, scope: Scope, headers: Headers, *, bearer: bool = False) -> Caller:
-        """Raises Problem: 401 without a valid key, 429 after too many such, 503 while there is no saying.
+        """The holder of the request's key.
+
+        Raises Problem: 401 without a valid key, 429 after too many such, 503 if the key file cannot be used.
 
         ``bearer``: without X-API-Key, the key may stand in Authorization.
         """
@@ -83,7 +83,7 @@ class LocalPrograms:
         hosts = headers.getlist("Host")
         if len(hosts) != 1 or not is_local(hosts[0]):
             raise _stranger("Host", "without API keys only localhost, 127.0.0.1 and [::1] are served")
-        if scope.get("http_version") == "1.0":  # As nginx asks by default, which says nothing else of itself.
+        if scope.get("http_version") == "1.0":  # As older proxies ask; others that tell nothing of themselves get by.
             raise _stranger(None, "without API keys HTTP/1.0, which proxies speak, is not served")
         for name in _TRACES_OF_PROXIES:
             if name in headers:
@@ -121,8 +121,3 @@ def _proxied(field: str) -> Problem:
 
 def _stranger(field: str | None, message: str) -> Problem:
     return Problem(HTTPStatus.FORBIDDEN, "not_local", message, field=field)
-
-
-def is_local(host: str) -> bool:
-    """Whether a Host header, or a URL's host and port, names this machine to itself."""
-    return _LOCAL_HOST.fullmatch(host) is not None

@@ -27,7 +27,7 @@ from approval_mail.api.models import (
     StatsOut,
     StatusOut,
 )
-from approval_mail.api.problems import Problem, invalid
+from approval_mail.api.problems import Problem
 from approval_mail.api.recipients import Recipients
 from approval_mail.approvals.desk import Desk
 from approval_mail.approvals.errors import ApprovalExists, UnknownApproval
@@ -102,11 +102,7 @@ def _add_readers(routes: APIRouter, desk: Desk) -> None:
         cursor: Annotated[Cursor | None, Query(description="That of the page before.")] = None,
         x_user_id: Reader = None,
     ) -> PageOut:
-        try:
-            found = desk.page(status=status, user_id=user_id, tool_name=tool_name, limit=limit, cursor=cursor)
-        except ValueError as error:
-            raise invalid("cursor", str(error)) from error
-        return PageOut.of(found)
+        return PageOut.of(desk.page(status=status, user_id=user_id, tool_name=tool_name, limit=limit, cursor=cursor))
 
     @routes.get("/approvals/{request_id}", responses=_UNKNOWN, summary="Read a request")
     def read(request_id: Id, x_user_id: Reader = None) -> ApprovalOut:

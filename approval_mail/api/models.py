@@ -96,7 +96,7 @@ class Ask(_Body):
 
 
 class Reason(_Body):
-    """Why; shown to who asked."""
+    """Why; shown to whoever asked."""
 
     reason: Prose = Field("", examples=["Approved for testing"])
 

@@ -24,7 +24,7 @@ _MAX_FIELD = 200
 #: How fields of the store are called in requests.
 _FIELDS = {"user_id": "X-User-ID", "responder_id": "X-User-ID", "timeout": "timeout_seconds"}
 #: Those that are called the same; any other is one of ``extra``.
-_SAME = frozenset(("arguments", "email_to", "reason", "request_id", "seconds", "tool_name"))
+_SAME = frozenset(("arguments", "cursor", "email_to", "reason", "request_id", "seconds", "tool_name"))
 
 
 class Problem(HTTPException):

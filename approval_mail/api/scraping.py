@@ -12,7 +12,7 @@ from approval_mail.store import StoreError
 
 
 def router(scrapes: Scrapes) -> APIRouter:
-    """The one endpoint. It is no part of the document: who reads it knows the format."""
+    """The one endpoint. It is no part of the document: whoever reads it knows the format."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get(METRICS)

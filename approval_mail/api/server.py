@@ -12,13 +12,12 @@ from fastapi import FastAPI
 from approval_mail import metrics, services
 from approval_mail.api import deciding
 from approval_mail.api.app import Deciding, create_app
-from approval_mail.api.callers import is_local
 from approval_mail.api.keys import KeyFile
 from approval_mail.api.recipients import Recipients
 from approval_mail.api.seals import Seals
 from approval_mail.approvals import desks
 from approval_mail.errors import InvalidSettings
-from approval_mail.loopback import is_loopback
+from approval_mail.loopback import is_local, is_loopback
 from approval_mail.metrics import Scrapes
 from approval_mail.rendering.decision_page import Pages
 from approval_mail.settings import LANGUAGES, Settings
@@ -45,7 +44,8 @@ def from_settings(host: str, *, first_keys: bool = False) -> FastAPI:
     if keys is None:
         _require_loopback(host, settings)
         logger.warning(
-            "No APPROVAL_API_KEYS_FILE: programs of this machine alone are served, and all may do everything"
+            "No APPROVAL_API_KEYS_FILE: programs of this machine alone are served, and all may do everything; "
+            "no proxy may forward to it"
         )
     else:
         made = keys.make_first() if first_keys else None
@@ -100,6 +100,8 @@ def serve(app: FastAPI, listener: socket.socket) -> None:
         # The gate writes a line per request, without what paths hold.
         access_log=False,
         log_config=None,
+        # httptools, which uvicorn prefers, would keep a request's head in memory however long it is.
+        http="h11",
         server_header=False,
         # Nobody may say what address they come from; what is counted by address spares those with a key.
         proxy_headers=False,

@@ -19,9 +19,12 @@ from approval_mail.store.arguments import (
     time_of,
     wake_up,
 )
-from approval_mail.store.lua import Scripts
+from approval_mail.store.lua import Scripts, texts
 
 logger = logging.getLogger(__name__)
+
+_PACKAGE = "approval_mail.approvals"
+texts(_PACKAGE)
 
 
 class ApprovalStore:
@@ -61,7 +64,7 @@ class ApprovalStore:
         self._prefix = f"{namespace}:{{store}}:"
         self._history = milliseconds(history)
         self._pace = pace
-        self._run = Scripts(client, self._prefix, "approval_mail.approvals")
+        self._run = Scripts(client, self._prefix, _PACKAGE)
 
     def now(self) -> int:
         """Milliseconds since 1970 by Redis's clock."""

@@ -135,9 +135,9 @@ class Desk:
     ) -> Page:
         """Up to ``limit`` requests, newest first; ``cursor`` is that of the page before.
 
-        Raises ValueError for a bad status or cursor.
+        Raises InvalidEvent for a bad status or cursor.
         """
-        wanted = Status(status) if status else None
+        wanted = records.status(status) if status else None
         found: list[Approval] = []
         with self.book.steps():
             for kept in self.book.store.listing(wanted, records.read_cursor(cursor) if cursor else None):

@@ -9,7 +9,7 @@ import getpass
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 from approval_mail.approvals import records
 from approval_mail.approvals.errors import ApprovalsUnavailable, NotApproved, NotPending, UnknownApproval
@@ -19,10 +19,20 @@ from approval_mail.errors import ApprovalMailError, InvalidEvent
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-#: Seconds from the deadline within which its end is known, if Redis can be used.
+#: Seconds to wait beyond the deadline. By then the request's end is on record, if Redis can be used.
 _GRACE = 5.0
 #: Whom a request is for, as text or as made from the call's arguments by name.
 User = str | Callable[[Mapping[str, Any]], str]
+
+
+@overload
+def requires_approval(guarded: _Function, /) -> _Function: ...
+
+
+@overload
+def requires_approval(
+    *, tool_name: str = "", timeout: float | None = None, user_id: User = "", **more: Any
+) -> Callable[[_Function], _Function]: ...
 
 
 def requires_approval(
@@ -38,9 +48,9 @@ def requires_approval(
 
     Raises NotApproved if the request was rejected, cancelled or has expired, or if the arguments are no longer those
     that were shown; ApprovalsUnavailable if nobody can tell soon after the deadline; and what `require` raises. The
-    call's arguments are shown, by name, to who decides; what is no JSON value is shown as its type. ``tool_name`` is
-    the function's name if empty, ``user_id`` the operating system's user; ``more`` are further parameters of `require`.
-    A caller that is interrupted while it waits withdraws its request.
+    call's arguments are shown, by name, to whoever decides; what is no JSON value is shown as its type. ``tool_name``
+    is the function's name if empty, ``user_id`` the operating system's user; ``more`` are further parameters of
+    `require`. A caller that is interrupted while it waits withdraws its request.
     """
 
     def decorate(function: _Function) -> _Function:
@@ -124,7 +134,9 @@ def _shown(value: Any) -> Any:
     if isinstance(value, Mapping):
         shown = {str(key): _shown(item) for key, item in value.items()}
         if len(shown) < len(value):
-            raise InvalidEvent("arguments", "two keys of an argument read the same: who decides would see one of them")
+            raise InvalidEvent(
+                "arguments", "two keys of an argument read the same: whoever decides would see one of them"
+            )
         return shown
     if isinstance(value, (list, tuple)):
         return [_shown(item) for item in value]

@@ -6,11 +6,11 @@ import asyncio
 import concurrent.futures
 import contextlib
 import time
-from collections.abc import Coroutine, Generator
+from collections.abc import Collection, Coroutine, Generator
 from typing import Any
 
 from approval_mail.approvals import desks
-from approval_mail.approvals.errors import ApprovalsUnavailable
+from approval_mail.approvals.errors import ApprovalsUnavailable, UnknownApproval
 from approval_mail.approvals.values import Approval, Status
 
 
@@ -38,12 +38,12 @@ class Handle:
         until = None if timeout is None else time.monotonic() + timeout
         with desks.watcher().waiting(self.request_id) as future:
             with contextlib.suppress(ApprovalsUnavailable):
-                approval = desks.for_hosts().read(self.request_id)
+                approval = self._read()
                 if approval.status is not Status.PENDING:  # Before anyone listened.
                     return approval
             with contextlib.suppress(concurrent.futures.TimeoutError):
-                return future.result(None if until is None else max(0, until - time.monotonic()))
-        return desks.for_hosts().read(self.request_id)
+                return self._own(future.result(None if until is None else max(0, until - time.monotonic())))
+        return self._read()
 
     def wait_async(self, timeout: float | None = None) -> Coroutine[Any, Any, Approval]:
         """`wait` for a coroutine; the event loop goes on meanwhile."""
@@ -53,15 +53,24 @@ class Handle:
         until = None if timeout is None else time.monotonic() + timeout
         with desks.watcher().waiting(self.request_id) as future:
             with contextlib.suppress(ApprovalsUnavailable):
-                approval = await asyncio.to_thread(desks.for_hosts().read, self.request_id)
+                approval = await asyncio.to_thread(self._read)
                 if approval.status is not Status.PENDING:
                     return approval
             ended = asyncio.wrap_future(future)
             left = None if until is None else max(0, until - time.monotonic())
             done, _ = await asyncio.wait((ended,), timeout=left)
             if done:
-                return ended.result()
-        return await asyncio.to_thread(desks.for_hosts().read, self.request_id)
+                return self._own(ended.result())
+        return await asyncio.to_thread(self._read)
+
+    def _read(self) -> Approval:
+        return self._own(desks.for_hosts().read(self.request_id))
+
+    def _own(self, found: Approval) -> Approval:
+        """``found`` if it is the request that was asked, not a later one of the same id; raises UnknownApproval."""
+        if found.requested_at != self.approval.requested_at:
+            raise UnknownApproval.of(self.request_id)
+        return found
 
     def cancel(self, reason: str = "") -> Approval:
         """Withdraw the request; raises NotPending once it has ended."""
@@ -73,7 +82,7 @@ class Handle:
 
 
 class _Waiting(Coroutine[Any, Any, Approval]):
-    """A coroutine that is not taken for a yes: without its ``await``, ``if`` would find any other true."""
+    """A coroutine without a truth value: ``if handle.wait_async():``, its ``await`` forgotten, is no permission."""
 
     def __init__(self, waiting: Coroutine[Any, Any, Approval]) -> None:
         self._waiting = waiting
@@ -101,13 +110,13 @@ def require(
     arguments: Any = None,
     timeout: float | None = None,
     request_id: str | None = None,
-    email_to: Any = None,
+    email_to: Collection[str] | None = None,
     **extra: Any,
 ) -> Handle:
     """Ask for permission that ``user_id`` may run ``tool_name``, and mail whoever may give it.
 
     ``timeout`` is seconds until the request expires, APPROVAL_TIMEOUT_SECONDS if None. ``arguments`` and ``extra`` are
-    JSON values, shown to who decides; those under keys of APPROVAL_REDACT_KEYS are replaced before they leave this
+    JSON values, shown to whoever decides; those under keys of APPROVAL_REDACT_KEYS are replaced before they leave this
     process. ``request_id`` is made if None; ``email_to`` (at most 50 addresses) replaces EMAIL_TO. Returns within half
     a second, or raises ApprovalsUnavailable, InvalidEvent naming a field, ApprovalExists or InvalidSettings: no
     permission was given then.

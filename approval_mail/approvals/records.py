@@ -39,6 +39,14 @@ def request_id(text: object) -> str:
     return text
 
 
+def status(text: str) -> Status:
+    """The status of that name; raises InvalidEvent."""
+    try:
+        return Status(text)
+    except ValueError:
+        raise InvalidEvent("status", f"{_WHO}: field 'status' is none of {', '.join(Status)}") from None
+
+
 def seconds(field: str, value: object) -> float:
     """``value`` if it is a span that a request can wait; raises InvalidEvent."""
     try:
@@ -132,10 +140,12 @@ def cursor(last: Approval) -> str:
 
 
 def read_cursor(text: str) -> tuple[int, str]:
-    """A cursor's parts; raises ValueError if ``text`` is none."""
+    """A cursor's parts; raises InvalidEvent if ``text`` is not a cursor."""
     asked, dot, name = text.partition(".")
     if not dot or not asked.isdecimal() or not asked.isascii() or not REQUEST_ID.fullmatch(name):
-        raise ValueError("the cursor is none: pass the one of the page before, or leave it out")
+        raise InvalidEvent(
+            "cursor", f"{_WHO}: field 'cursor' is not a cursor; pass that of the page before, or leave it out"
+        )
     return int(asked), name
 
 

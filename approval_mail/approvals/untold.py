@@ -18,8 +18,8 @@ _callbacks: list[Callback] = []
 def on_untold(callback: Callback) -> Callback:
     """Call ``callback`` with a request of which no mail was accepted in half of its time; works as a decorator.
 
-    It is called once for a request in each process that registered it and either waits for the request's decision or,
-    as a worker, finds it; in a thread of its own, so that it may take its time. What it raises is logged.
+    It is called once for each request, in a thread of its own: in every process that registered it and is waiting for
+    that request, and in the worker that finds it untold. What it raises is logged.
     """
     _callbacks.append(callback)
     return callback

@@ -14,8 +14,10 @@ from datetime import datetime
 from approval_mail.approvals import untold
 from approval_mail.approvals.approval_store import Ended
 from approval_mail.approvals.desk import Desk
-from approval_mail.approvals.errors import UnknownApproval
+from approval_mail.approvals.errors import ApprovalsUnavailable, UnknownApproval
 from approval_mail.approvals.values import Approval, Status
+from approval_mail.outage import Outage
+from approval_mail.store import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ class Watcher:
         #: Requests that the host was told nobody was told of, until they end or are over.
         self._told: dict[str, datetime] = {}
         self._thread: threading.Thread | None = None
-        self._silent = False
+        self._outage = Outage(0)
 
     @contextlib.contextmanager
     def waiting(self, request_id: str) -> Iterator[Waiter]:
@@ -105,16 +107,20 @@ class Watcher:
             try:
                 ended = ended or self._listen()
                 self._wait_and_look(ended)
-            except Exception as error:  # Whatever it is: who waits here would wait for good without this thread.
+            except Exception as error:  # Whatever it is: whoever waits here would wait for good without this thread.
                 _close(ended)
                 ended = None
-                if not self._silent:
-                    self._silent = True
-                    logger.error("Approvals are waited for (%d) and cannot be read: %s", len(names), error)
+                if self._outage.note_failure():
+                    expected = isinstance(error, (ApprovalsUnavailable, StoreError, OSError))
+                    logger.error(
+                        "Approvals are waited for (%d) and cannot be read: %s",
+                        len(names),
+                        error,
+                        exc_info=None if expected else error,
+                    )
                 time.sleep(_LOOK_AGAIN)
             else:
-                if self._silent:
-                    self._silent = False
+                if self._outage.note_success():
                     logger.info("Approvals can be read again")
         _close(ended)
 

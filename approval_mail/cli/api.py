@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 import click
 
 from approval_mail import services
 from approval_mail.cli import extras
+from approval_mail.cli.output import log_as_a_server
 
 
 @click.command("api", short_help="The HTTP API on one address.")
@@ -31,15 +31,9 @@ def command(host: str, port: int, first_keys: bool) -> None:
         raise click.UsageError("--first-keys makes the file that APPROVAL_API_KEYS_FILE names: set it")
     extras.require("api")
     from approval_mail.api import server  # noqa: PLC0415 the extra's modules, which other commands do without
-    from approval_mail.api.keys import KeysUnusable  # noqa: PLC0415
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True)
-    logging.getLogger("approval_mail").setLevel(logging.INFO)
-    try:
-        app = server.from_settings(host, first_keys=first_keys)
-    except KeysUnusable as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
+    log_as_a_server()
+    app = server.from_settings(host, first_keys=first_keys)
     try:
         listener = server.listen(host, port)
     except OSError as error:

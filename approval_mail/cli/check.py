@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 import click
@@ -18,8 +16,8 @@ import tenacity
 
 from approval_mail import services, timing
 from approval_mail.celery import consumers
-from approval_mail.cli.output import as_json_option, local, plural, row
-from approval_mail.cli.sample import example_digest, example_links, sample
+from approval_mail.cli.output import as_json_option, local, plural, row, terminal_size
+from approval_mail.cli.sample import render_example
 from approval_mail.errors import ApprovalMailError, ChannelTrouble, InvalidRoutes, InvalidSettings, SpoolUnavailable
 from approval_mail.events import EVENT_TYPES
 from approval_mail.rendering import DIGEST
@@ -103,23 +101,18 @@ def _settings() -> str:
 def _templates() -> str:
     folder = services.settings().template_dir
     if folder and not folder.is_dir():
-        raise _Trouble(f"{folder} is no folder: the packaged templates are used", "mend NOTIFICATION_TEMPLATE_DIR")
+        raise _Trouble(f"{folder} is not a folder: the packaged templates are used", "mend NOTIFICATION_TEMPLATE_DIR")
     try:
         if file := services.routes_file():
             file.load()  # A change that is met here first would be no news to workers, and they would not log it.
         languages = services.languages()
     except InvalidRoutes:  # The line of routes says so.
         languages = [services.settings().language]
-    now = datetime.now(timezone.utc)
     taken: dict[tuple[str, str], None] = {}
     for language in languages:
         renderer = services.renderer(language)
         for name in (*EVENT_TYPES, DIGEST):
-            if name == DIGEST:
-                content = renderer.render_digest(example_digest(language, now, {}), now)
-            else:
-                event = sample(name)
-                content = renderer.render(event, now, **example_links(event))
+            content = render_example(name, language, {})
             fault = renderer.fault(name)
             if fault:
                 raise _Trouble(f"{fault}; {content.template} is used in its place", "mend the template at that line")
@@ -260,7 +253,7 @@ def _wrapped(text: str) -> str:
     """Text that stays in its column on a terminal; other programs get it on one line."""
     if not sys.stdout.isatty():
         return text
-    width = max(shutil.get_terminal_size().columns - len(_INDENT), 40)
+    width = max(terminal_size().columns - len(_INDENT), 40)
     return textwrap.fill(text, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
 
 

@@ -8,6 +8,7 @@ import threading
 import click
 
 from approval_mail.cli import extras
+from approval_mail.fields import plain
 
 
 @click.command("inbox", short_help="A mail server to test with, and its web page.")
@@ -22,12 +23,12 @@ def command(smtp_port: int, http_port: int) -> None:
     # The extra's modules, which other commands do without.
     from approval_mail.demo.catcher import CaughtMail, MailCatcher  # noqa: PLC0415
     from approval_mail.demo.inbox import Inbox  # noqa: PLC0415
-    from approval_mail.demo.reading import one_line, read  # noqa: PLC0415
+    from approval_mail.demo.reading import read  # noqa: PLC0415
     from approval_mail.stopping import ended_by_signals  # noqa: PLC0415
 
     def tell(mail: CaughtMail) -> None:
         click.echo(
-            f"{mail.at.astimezone():%H:%M:%S}  {read(mail.raw).subject}  ->  {one_line(', '.join(mail.recipients))}"
+            f"{mail.at.astimezone():%H:%M:%S}  {read(mail.raw).subject}  ->  {plain(', '.join(mail.recipients))}"
         )
 
     try:

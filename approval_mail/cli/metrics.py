@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 import click
 
 from approval_mail import services
 from approval_mail.cli import extras
+from approval_mail.cli.output import log_as_a_server
 
 
 @click.command("metrics", short_help="Metrics for Prometheus, once or on one address.")
@@ -35,8 +35,7 @@ def _serve(host: str, port: int) -> None:
     from approval_mail.metrics import Scrapes, exporter  # noqa: PLC0415
 
     services.settings()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True)
-    logging.getLogger("approval_mail").setLevel(logging.INFO)
+    log_as_a_server()
     try:
         server = exporter.Exporter(Scrapes(metrics.exposition), host, port)
     except OSError as error:

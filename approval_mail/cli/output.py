@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -13,13 +14,15 @@ import click
 
 from approval_mail import services
 from approval_mail.approvals import records
-from approval_mail.fields import clean
+from approval_mail.approvals.values import Approval, Status
+from approval_mail.fields import plain
 from approval_mail.moments import word_moment
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from approval_mail.approvals.values import Approval
+#: Of a terminal that does not tell its size.
+_USUAL = os.terminal_size((80, 24))
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON.")
 
@@ -27,6 +30,15 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON.")
 def can_draw() -> bool:
     """Whether what is printed is read by a person, on a terminal that can draw over what it shows."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def terminal_size() -> os.terminal_size:
+    """Columns and lines of the terminal as they are at the moment, whatever the environment says they were once."""
+    try:
+        found = os.get_terminal_size(sys.stdout.fileno())
+    except (OSError, ValueError):
+        return _USUAL
+    return found if found.columns and found.lines else _USUAL
 
 
 def row(value: DataclassInstance) -> dict[str, Any]:
@@ -42,14 +54,15 @@ def local(moment: datetime) -> str:
     return word_moment(moment, services.settings().timezone)
 
 
+def log_as_a_server() -> None:
+    """Log with times, this package's INFO lines too."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True)
+    logging.getLogger("approval_mail").setLevel(logging.INFO)
+
+
 def plural(count: int, thing: str) -> str:
     """``1 mail``, ``2 mails``."""
     return f"{count:,} {thing}" + ("" if count == 1 else "s")
-
-
-def plain(text: str) -> str:
-    """Text in one line that neither commands a terminal nor reorders what is read."""
-    return " ".join(clean(text).split())
 
 
 def routes_faults(faults: Mapping[str, str]) -> list[str]:
@@ -59,7 +72,7 @@ def routes_faults(faults: Mapping[str, str]) -> list[str]:
 
 def ending(approval: Approval) -> str:
     """How a request stands, as a sentence without its full stop: who ended it how and when, or its deadline."""
-    if approval.status is approval.status.PENDING:
+    if approval.status is Status.PENDING:
         what = f"request {approval.request_id} ({approval.tool_name} for {approval.user_id})"
         return plain(f"{what} is pending until {local(approval.expires_at)}")
     return plain(records.ending(approval, services.settings().timezone))

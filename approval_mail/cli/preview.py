@@ -6,17 +6,14 @@ import html
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import click
 
 from approval_mail import services
 from approval_mail.cli.event_fields import field_option, parse
-from approval_mail.cli.sample import example, example_digest, example_links
+from approval_mail.cli.sample import render_example
 from approval_mail.events import EVENT_TYPES
 from approval_mail.rendering import DIGEST, Content
 from approval_mail.settings import LANGUAGES
@@ -63,7 +60,7 @@ def command(
     given = parse(fields)
     types = list(EVENT_TYPES) if event_type == _ALL else [event_type]
     languages = [lang] if lang else list(LANGUAGES) if event_type == _ALL else [services.settings().language]
-    contents = [_render(name, language, given) for name in types for language in languages]
+    contents = [render_example(name, language, given) for name in types for language in languages]
     if as_text:
         page = "\n".join(f"{content.subject}\n\n{content.text}" for content in contents)
     elif event_type == _ALL:
@@ -81,14 +78,6 @@ def command(
         click.echo(f"no web browser could be started: open {out}", err=True)
         sys.exit(1)
     sys.exit(any(services.renderer(language).fault(name) for name in types for language in languages))
-
-
-def _render(type_name: str, language: str, given: Mapping[str, Any]) -> Content:
-    now = datetime.now(timezone.utc)
-    if type_name == DIGEST:
-        return services.renderer(language).render_digest(example_digest(language, now, given), now)
-    event = example(type_name, language, now, given)
-    return services.renderer(language).render(event, now, **example_links(event))
 
 
 def _figure(content: Content) -> str:

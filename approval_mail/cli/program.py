@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from approval_mail.api.keys import InvalidKeyName, KeysUnusable
 from approval_mail.approvals.errors import ApprovalExists, ApprovalsUnavailable, NotPending, UnknownApproval
-from approval_mail.cli.output import ending, plain
+from approval_mail.cli.output import ending
 from approval_mail.errors import InvalidEvent, InvalidRecord, InvalidSettings
+from approval_mail.fields import plain
 from approval_mail.store import StoreError
 
 
@@ -25,7 +27,7 @@ class Program(click.Group):
         except InvalidSettings as error:
             click.echo("\n".join(error.problems), err=True)
             ctx.exit(2)
-        except InvalidEvent as error:
+        except (InvalidEvent, InvalidKeyName, KeysUnusable) as error:
             click.echo(str(error), err=True)
             ctx.exit(2)
         except NotPending as error:

@@ -12,12 +12,11 @@ import click
 from approval_mail import services
 from approval_mail.cli.event_fields import event_type_argument, field_option, parse
 from approval_mail.cli.output import as_json_option
-from approval_mail.cli.sample import REQUEST_ID
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
 from approval_mail.routing import BY_THE_EVENT, DEFAULT_ROUTE, Choice, Routes, RoutesFile, Routing
 
 #: Fields that an event must have and that hardly any rule asks for.
-_STAND_INS = {"request_id": REQUEST_ID}
+_STAND_INS = {"request_id": "00000000-test-4000-8000-000000000000"}
 _FRACTION = {"fraction": "0.5"}
 #: What is printed in place of a rule's name.
 _NOBODYS_RULE = {DEFAULT_ROUTE: "default route (EMAIL_TO)", BY_THE_EVENT: "the event's own email_to"}

@@ -10,10 +10,8 @@ from typing import Any, TypedDict
 from approval_mail import services
 from approval_mail.events import EVENT_TYPES, ApprovalEvent
 from approval_mail.links import Links
-from approval_mail.rendering import Entry
+from approval_mail.rendering import DIGEST, Content, Entry
 
-#: Of what is only a test, in the log and in traces too.
-REQUEST_ID = "00000000-test-4000-8000-000000000000"
 #: Time that an approver has, as in the guide.
 _TIME_TO_ANSWER = timedelta(minutes=5)
 #: Of that, what has passed when the answer comes, and at the reminder.
@@ -43,8 +41,8 @@ _WORDS = {
 _LINKS = Links("https://approve.example.com", ("an example, not a secret that anything believes",))
 
 
-def sample(type_name: str, *, request_id: str = REQUEST_ID, tool_name: str = "git_commit") -> ApprovalEvent:
-    """A plausible event of this type, as of now."""
+def trial(request_id: str, tool_name: str) -> ApprovalEvent:
+    """A request as of now, to try the transport with; it says that it is a test."""
     now = datetime.now(timezone.utc)
     data = {
         "request_id": request_id,
@@ -52,30 +50,37 @@ def sample(type_name: str, *, request_id: str = REQUEST_ID, tool_name: str = "gi
         "tool_name": tool_name,
         "requested_at": now - timedelta(seconds=12),
         "expires_at": now + _TIME_TO_ANSWER,
-        "responder_id": "operator",
-        "reason": "approval-mail test",
         "arguments": {"message": "approval-mail test"},
     }
-    return _event(type_name, data, now)
+    return _event("approval_requested", data, now)
 
 
-def example(type_name: str, language: str, now: datetime, given: Mapping[str, Any]) -> ApprovalEvent:
+def render_example(name: str, language: str, given: Mapping[str, Any]) -> Content:
+    """The mail of an event type, or the digest, with example data; ``given`` replaces or adds fields."""
+    now, renderer = datetime.now(timezone.utc), services.renderer(language)
+    if name == DIGEST:
+        return renderer.render_digest(example_digest(language, now, given), now)
+    event = example(name, language, now, given)
+    return renderer.render(event, now, **_links(event))
+
+
+def example(event_type: str, language: str, now: datetime, given: Mapping[str, Any]) -> ApprovalEvent:
     """An event of this type as a story tells it in one of settings.LANGUAGES; ``given`` replaces or adds fields."""
     words = _words(language)
-    asked = now - _passed(type_name)
+    asked = now - _passed(event_type)
     data: dict[str, Any] = {
         "request_id": "3f2b81c4-5a0e-4c1d-9b7e-6d2f8a4e9c10",
-        "user_id": _USERS.get(type_name, "alice"),
+        "user_id": _USERS.get(event_type, "alice"),
         "tool_name": "git_commit",
         "requested_at": asked,
         "expires_at": asked + _TIME_TO_ANSWER,
     }
-    if type_name in words:
-        data |= {"responder_id": "operator", "reason": words[type_name]}
-    elif EVENT_TYPES[type_name].asks:
+    if event_type in words:
+        data |= {"responder_id": "operator", "reason": words[event_type]}
+    elif EVENT_TYPES[event_type].asks:
         files = ["payout/limits.py", "tests/test_limits.py"]
         data["arguments"] = {"message": words["message"], "files": files, "push": False}
-    return _event(type_name, {**data, **given}, now)
+    return _event(event_type, {**data, **given}, now)
 
 
 def example_digest(language: str, now: datetime, given: Mapping[str, Any]) -> list[Entry]:
@@ -96,10 +101,10 @@ def example_digest(language: str, now: datetime, given: Mapping[str, Any]) -> li
         ("approval_approved", _about("9c31", "merge_branch", "dana", now)),
         ("approval_rejected", _about("e7a4", "drop_index", "bora", now) | {"reason": words["window"]}),
     ]
-    events = [example(type_name, language, now, {**fields, **given}) for type_name, fields in mine]
+    events = [example(event_type, language, now, {**fields, **given}) for event_type, fields in mine]
     # One that is told of without a deadline is another system's to decide.
     events = [event if event.expires_at else replace(event, decidable=False) for event in events]
-    return [Entry(event, **example_links(event)) for event in events]
+    return [Entry(event, **_links(event)) for event in events]
 
 
 class _Urls(TypedDict, total=False):
@@ -107,7 +112,7 @@ class _Urls(TypedDict, total=False):
     reject_url: str
 
 
-def example_links(event: ApprovalEvent) -> _Urls:
+def _links(event: ApprovalEvent) -> _Urls:
     """The links of the event's first recipient, as `Renderer.render` takes them; none where there are none."""
     if not event.decidable:
         return {}
@@ -131,16 +136,16 @@ def _about(beginning: str, tool_name: str, user_id: str, now: datetime, *, minut
     }
 
 
-def _passed(type_name: str) -> timedelta:
+def _passed(event_type: str) -> timedelta:
     """How long ago the request was made that an example tells of."""
-    if EVENT_TYPES[type_name].unanswered:
+    if EVENT_TYPES[event_type].unanswered:
         return _TIME_TO_ANSWER
-    return _TIME_TO_ANSWER * float(_FRACTION) if EVENT_TYPES[type_name].recurs else _ANSWERED_AFTER
+    return _TIME_TO_ANSWER * float(_FRACTION) if EVENT_TYPES[event_type].recurs else _ANSWERED_AFTER
 
 
-def _event(type_name: str, data: Mapping[str, Any], now: datetime) -> ApprovalEvent:
+def _event(event_type: str, data: Mapping[str, Any], now: datetime) -> ApprovalEvent:
     """An event of a request that is in the approvals store, as far as its mail can tell."""
-    if EVENT_TYPES[type_name].recurs:
+    if EVENT_TYPES[event_type].recurs:
         data = {"fraction": _FRACTION, **data}
-    event = ApprovalEvent.from_dict(type_name, data, now=now, localise=services.settings().localise)
+    event = ApprovalEvent.from_dict(event_type, data, now=now, localise=services.settings().localise)
     return replace(event, decidable=event.kind.asks)

@@ -11,7 +11,7 @@ import click
 
 from approval_mail import services
 from approval_mail.addresses import is_address, split_addresses
-from approval_mail.cli.sample import sample
+from approval_mail.cli.sample import trial
 from approval_mail.errors import ChannelTrouble
 
 
@@ -24,7 +24,7 @@ def command(to: str | None) -> None:
     if not recipients or not all(is_address(recipient) for recipient in recipients):
         raise click.UsageError(f"--to {to!r}: use an address like name@example.com")
     # Never the same Message-ID: some servers drop without a word what they have seen before.
-    event = sample("approval_requested", request_id=f"{secrets.token_hex(4)}-send-test", tool_name="send-test")
+    event = trial(f"{secrets.token_hex(4)}-send-test", "send-test")
     now = datetime.now(timezone.utc)
     content = services.renderer().render(event, now)
     click.echo(f"Sending to {services.mailer().channel} ...", err=True)

@@ -15,7 +15,8 @@ from approval_mail import overview, services
 from approval_mail.cli import extras
 from approval_mail.cli.live import looks
 from approval_mail.cli.live.trend import Throughput, Trend
-from approval_mail.cli.output import as_json_option, can_draw, local, plain, routes_faults, row
+from approval_mail.cli.output import as_json_option, can_draw, local, routes_faults, row
+from approval_mail.fields import plain
 from approval_mail.stopping import ended_by_signals
 
 

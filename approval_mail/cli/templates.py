@@ -24,7 +24,9 @@ def list_templates(as_json: bool) -> None:
     """Each file by its name and the path that it is taken from."""
     folder = services.settings().template_dir
     if folder and not folder.is_dir():
-        click.echo(f"{folder} is no folder: the packaged templates are used; mend NOTIFICATION_TEMPLATE_DIR", err=True)
+        click.echo(
+            f"{folder} is not a folder: the packaged templates are used; mend NOTIFICATION_TEMPLATE_DIR", err=True
+        )
     sources = services.renderer().sources()
     if as_json:
         click.echo(json.dumps(sources))

@@ -1,4 +1,4 @@
-"""A mail server that accepts everything, keeps it in memory and tells who is listening."""
+"""A mail server that accepts everything, keeps it in memory and tells whoever is listening."""
 
 from __future__ import annotations
 

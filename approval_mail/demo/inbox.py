@@ -20,10 +20,9 @@ from urllib.parse import urlsplit
 from approval_mail.demo.catcher import CaughtMail, MailCatcher
 from approval_mail.demo.pages import SANDBOX, Pages
 from approval_mail.demo.reading import read
+from approval_mail.loopback import is_local
 from approval_mail.rendering.decision_page import Page
 
-#: Names by which a browser on this machine asks; any port, for who forwards this one.
-_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d+)?", re.IGNORECASE)
 _MAIL_PATH = re.compile(r"/mails/(\d{1,9})(?:/([a-z.]+))?")
 #: Seconds. A browser sends its request at once; what says nothing holds a thread.
 _REQUEST_TIMEOUT = 10.0
@@ -103,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer one request."""
-        if not _HOST.fullmatch(self.headers.get("Host", "")):
+        if not is_local(self.headers.get("Host", "")):
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "this inbox answers to 127.0.0.1 and localhost only")
             return
         path = urlsplit(self.path).path

@@ -13,7 +13,8 @@ from importlib.resources import files
 from string import Template
 
 from approval_mail.demo.catcher import CaughtMail
-from approval_mail.demo.reading import Reading, one_line, read
+from approval_mail.demo.reading import Reading, read
+from approval_mail.fields import plain
 from approval_mail.rendering.decision_page import Page
 
 #: What a mail's HTML may do, as its frame and its own policy say: open links in tabs, which are not sandboxed.
@@ -68,7 +69,7 @@ class Pages:
             for name in parts
         )
         main = _MAIL.substitute(
-            self._escaped(mail), sender=escape(one_line(mail.sender)), tabs=tabs, body=_body(mail, reading, shown)
+            self._escaped(mail), sender=escape(plain(mail.sender)), tabs=tabs, body=_body(mail, reading, shown)
         )
         return self._page(mails, kind="reading", title=reading.subject, chosen=mail.number, main=main)
 
@@ -81,7 +82,7 @@ class Pages:
         return {
             "number": mail.number,
             "subject": read(mail.raw).subject,
-            "to": one_line(", ".join(mail.recipients)),
+            "to": plain(", ".join(mail.recipients)),
             "time": f"{mail.at.astimezone():%H:%M:%S}",
             "delay": "" if delay is None else f"{delay:.2f} s",
         }

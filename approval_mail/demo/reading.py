@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
 
-#: What cannot be shown in one line: controls, and the marks that reorder text.
-_UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
+from approval_mail.fields import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +35,9 @@ def read(raw: bytes) -> Reading:
     )
 
 
-def one_line(text: str) -> str:
-    """Text that neither breaks a line nor commands a terminal."""
-    return _UNSHOWABLE.sub(" ", text).strip()
-
-
 def _header(message: EmailMessage, name: str) -> str:
     try:
-        return one_line(str(message.get(name, "")))
+        return plain(str(message.get(name, "")))
     except Exception:  # The stdlib's header parser raises what it happens to: IndexError, AttributeError, ...
         return ""
 
@@ -58,5 +51,5 @@ def _body(message: EmailMessage, kind: str) -> str | None:
         return None
     try:
         return content.decode(part.get_content_charset("utf-8"), "replace")
-    except LookupError:
+    except (LookupError, UnicodeError):  # There is no such charset, or it is one, such as idna, that cannot replace.
         return content.decode("utf-8", "replace")

@@ -20,10 +20,11 @@ from approval_mail.approvals import Approval, ApprovalsUnavailable, Status
 from approval_mail.demo import environment
 from approval_mail.demo.deliveries import Call
 from approval_mail.demo.processes import DemoFailed
-from approval_mail.demo.reading import one_line, read
+from approval_mail.demo.reading import read
 from approval_mail.demo.stage import Stage, set_up
 from approval_mail.demo.story import Scene, Story, story
 from approval_mail.demo.visitor import PageRefused, Visitor
+from approval_mail.fields import plain
 from approval_mail.links import FOLDER
 from approval_mail.rendering.message import message_id
 from approval_mail.stopping import ended_by_signals
@@ -201,5 +202,5 @@ def _show_next(stage: Stage, *, wait: bool = True) -> bool:
     delay = stage.deliveries.delay(mail)
     when = f"{mail.at.astimezone():%H:%M:%S}" if delay is None else f"{delay:.2f} s"
     subject = read(mail.raw).subject
-    print(f"{when:>10}  {subject}  ->  {one_line(', '.join(mail.recipients))}", flush=True)
+    print(f"{when:>10}  {subject}  ->  {plain(', '.join(mail.recipients))}", flush=True)
     return True

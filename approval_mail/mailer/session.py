@@ -87,6 +87,8 @@ class Session:
         self._mailer = mailer
         self._before_step = before_step
         self._connection: Connection | None = None
+        #: The server has dealt with a mail, or would: a login that it misses may be refused as late as that.
+        self.answered = False
 
     def open(self) -> Connection:
         """Have a working connection; raises ChannelTrouble."""
@@ -103,7 +105,9 @@ class Session:
 
         Raises ChannelTrouble.
         """
-        return self.open().probe(recipients)
+        refusals = self.open().probe(recipients)
+        self.answered = True
+        return refusals
 
     def send(self, recipient: str, content: bytes) -> Reply:
         """Hand one mail to the server in a transaction of its own.
@@ -116,6 +120,7 @@ class Session:
         except BaseException:
             self.drop()
             raise
+        self.answered = True
         if connection.ignores_groups:
             self._mailer.use_no_groups()
         if connection.broken:

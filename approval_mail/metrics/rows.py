@@ -41,7 +41,7 @@ _SUPPRESSED = (
 
 
 def see() -> Seen:
-    """Takes a second, as `overview.look` does, and raises what that raises."""
+    """All that one scrape shows. Waits and raises as `overview.look` does."""
     found, store = overview.look(), services.operator_store()
     return Seen(found, store.counters(), services.settings().batch_timeout, datetime.now(timezone.utc))
 

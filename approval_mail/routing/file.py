@@ -158,7 +158,7 @@ class RoutesFile:
         except OSError as error:
             raise self._unreadable(error) from error
         if not stat.S_ISREG(found.st_mode):
-            raise self._invalid("is no file; name a file of routes")
+            raise self._invalid("is not a file; name a file of routes")
         # The change time shows what keeps the modification time, as some copies do.
         return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
 

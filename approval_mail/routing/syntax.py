@@ -52,7 +52,7 @@ def read(text: str, source: str) -> list[Rule]:
     for key in document:
         if key != _RULE and len(problems) <= _MAX_PROBLEMS:
             mend = "did you mean [[rule]]?" if _close(key.lower(), (_RULE, "routes")) else "a file has [[rule]] alone"
-            problems.append(f"{source}, line {lines.of_file(key)}: {shown(key)} is no key of this file; {mend}")
+            problems.append(f"{source}, line {lines.of_file(key)}: {shown(key)} is not a key of this file; {mend}")
     tables = document.get(_RULE, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         line = lines.of_file(_RULE)
@@ -99,7 +99,7 @@ class _RuleReader:
             if key not in _KEYS:
                 close = _close(key, _KEYS)
                 mend = f"did you mean {close}?" if close else f"use {', '.join(_KEYS)}; other fields go into extra"
-                self.refuse(key, f"{shown(key)} is no key of a rule; {mend}")
+                self.refuse(key, f"{shown(key)} is not a key of a rule; {mend}")
         rule = Rule(
             name=self._name(),
             types=frozenset(self._texts("type", _event_type)),
@@ -201,7 +201,7 @@ class _RuleReader:
         for field, value in table.items():
             if field in NAMED_FIELDS or field in OTHER_FIELDS:
                 mend = f"write {field} = ... beside it" if field in _CONDITIONS else "no rule can ask for it"
-                self.refuse("extra", f"extra has {field}, which is no further field; {mend}", field)
+                self.refuse("extra", f"extra has {field}, which is not a further field; {mend}", field)
                 continue
             wanted = [self._wanted(field, item) for item in self._items("extra", f"extra {shown(field)}", value)]
             found[field] = tuple(one for one in wanted if one is not None)

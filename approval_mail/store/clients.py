@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
+from approval_mail import timing
 from approval_mail.bounded import BoundedConnection, BoundedSSLConnection
 from approval_mail.parsers import split_tls
 
@@ -31,21 +31,21 @@ def hook_client(url: str) -> redis.Redis:
 
     Within `bounded.within` its steps share that deadline.
     """
-    bounded = BoundedSSLConnection if url.startswith("rediss://") else BoundedConnection
-    return _client(url, timeout=0.2, retry=_ON_A_STALE_CONNECTION, connection_class=bounded)
+    return _client(url, timeout=timing.HOST_STEP, retry=_ON_A_STALE_CONNECTION)
 
 
 def operator_client(url: str) -> redis.Redis:
     """A client for a person who waits: 5 s for each step, one more try on a stale connection."""
-    return _client(url, timeout=5, retry=_ON_A_STALE_CONNECTION)
+    return _client(url, timeout=timing.PATIENT_STEP, retry=_ON_A_STALE_CONNECTION)
 
 
 def worker_client(url: str) -> redis.Redis:
     """A client for workers: retries for about 15 s, so that an accepted mail is settled across a restart of Redis."""
-    return _client(url, timeout=5, retry=_ACROSS_A_RESTART)
+    return _client(url, timeout=timing.PATIENT_STEP, retry=_ACROSS_A_RESTART)
 
 
-_ON_A_STALE_CONNECTION = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+#: Also one to a server that is no longer the master: its name may lead to the new one.
+_ON_A_STALE_CONNECTION = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError, redis.ReadOnlyError))
 _ACROSS_A_RESTART = Retry(
     ExponentialBackoff(cap=3, base=0.1),
     9,
@@ -58,7 +58,7 @@ _ACROSS_A_RESTART = Retry(
 )
 
 
-def _client(url: str, *, timeout: float, retry: Retry, **more: Any) -> redis.Redis:
+def _client(url: str, *, timeout: float, retry: Retry) -> redis.Redis:
     bare, tls = split_tls(url)
     return redis.Redis.from_url(
         bare,
@@ -67,6 +67,6 @@ def _client(url: str, *, timeout: float, retry: Retry, **more: Any) -> redis.Red
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         retry=copy.deepcopy(retry),  # It keeps the state of its back-off.
+        connection_class=BoundedSSLConnection if url.startswith("rediss://") else BoundedConnection,
         **tls,
-        **more,
     )

@@ -26,11 +26,14 @@ from approval_mail.store.arguments import (
 )
 from approval_mail.store.counters import parts
 from approval_mail.store.history import History
-from approval_mail.store.lua import Scripts
+from approval_mail.store.lua import Scripts, texts
 from approval_mail.store.notices import Notices
 from approval_mail.store.values import OUTCOMES, Addressed, Counts, Recorded, Survey, Taken, Verdict, WakeUp, Work
 
 logger = logging.getLogger(__name__)
+
+_PACKAGE = "approval_mail.store"
+texts(_PACKAGE)
 
 #: Tries of one mail whose outcome stays unknown (a dead worker, a lost reply after the final dot)
 #: before it is buried rather than risk another duplicate.
@@ -109,7 +112,7 @@ class EventStore:
         self.notices = Notices(client, self._prefix)
         self._lifetime = milliseconds(history)
         self._max_age = milliseconds(max_age)
-        self._run = Scripts(client, self._prefix, "approval_mail.store")
+        self._run = Scripts(client, self._prefix, _PACKAGE)
 
     def server(self) -> dict[str, Any]:
         """What the server says of itself: name, aof (bool), maxmemory (bytes, 0: none) and maxmemory_policy."""
@@ -200,7 +203,7 @@ class EventStore:
         self._run("room", *rows, milliseconds(timing.ROOM_EVERY))
 
     def urgent_waits(self) -> bool:
-        """Whether an urgent event has waited long enough for who sends others to give way."""
+        """Whether an urgent event has waited so long that batches of others must give way."""
         patience = milliseconds(timing.URGENT_PATIENCE)
         return bool(self._client.zcount(f"{self._prefix}urgent", "-inf", time_of(self._client) - patience))
 
@@ -261,6 +264,9 @@ class EventStore:
         ):
             if kind == "suppressed":
                 suppressed[event_id] = row[0]
+                continue
+            if kind == "damaged":
+                logger.error("Dead %s: the record of its mails is damaged", event_id)
                 continue
             record, rounds, now, happened, *mails = row
             work.append(

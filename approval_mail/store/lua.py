@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from typing import Any
 
 import redis
 
 _PRELUDE = "prelude.lua"
+
+
+@cache
+def texts(package: str) -> Mapping[str, str]:
+    """Each script of a package whole, by its name.
+
+    A package reads its own when it is imported: a hook's first call is no place for a file that cannot be opened, and a
+    process is not to read those of a version that was installed since.
+    """
+    folders = [resources.files(name) / "scripts" for name in dict.fromkeys((__package__, package))]
+    prelude = "\n".join((folder / _PRELUDE).read_text("utf-8") for folder in folders)
+    return {
+        entry.name[:-4]: prelude + entry.read_text("utf-8")
+        for entry in folders[-1].iterdir()
+        if entry.name.endswith(".lua") and entry.name != _PRELUDE
+    }
 
 
 class Scripts:
@@ -21,20 +38,14 @@ class Scripts:
         """``prefix`` is what the store's keys begin with; all are on its cluster slot."""
         self._client = client
         self._prefix = prefix
-        folders = [resources.files(name) / "scripts" for name in dict.fromkeys((__package__, package))]
-        prelude = "\n".join((folder / _PRELUDE).read_text("utf-8") for folder in folders)
-        self._scripts: dict[str, Any] = {
-            entry.name[:-4]: client.register_script(prelude + entry.read_text("utf-8"))
-            for entry in folders[-1].iterdir()
-            if entry.name.endswith(".lua") and entry.name != _PRELUDE
-        }
+        self._scripts: dict[str, Any] = {name: client.register_script(text) for name, text in texts(package).items()}
 
     def __call__(self, script: str, *args: str | int) -> Any:
         """Run a script: ARGV[1] is the prefix, ``args`` follow."""
         return self._scripts[script](keys=self._keys, args=[self._prefix, *args])
 
     def each(self, script: str, calls: Iterable[Sequence[str | int]]) -> list[Any]:
-        """Run a script once for each of ``calls``, in one round trip; the server takes all of them or none."""
+        """Run a script once for each of ``calls``, sent together: each is atomic, all of them are not."""
         known = list(calls)
         try:
             return self._each(script, known)

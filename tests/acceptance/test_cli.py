@@ -278,7 +278,7 @@ def test_a_missing_template_folder_is_told_and_the_packaged_templates_are_sent(
 ) -> None:
     gone = {"NOTIFICATION_TEMPLATE_DIR": str(tmp_path / "gone")}
     _, lines = check(run, **gone)
-    assert "is no folder" in str(lines["templates"]["detail"])
+    assert "is not a folder" in str(lines["templates"]["detail"])
     assert run("send-test", **gone).returncode == 0
     assert smtp.mails[0].subject == "[승인 필요] send-test 도구"
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -244,6 +245,22 @@ def test_a_login_in_flowers_own_configuration_file_counts(settings: dict[str, st
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/tasks")
     assert (tmp_path / "state" / "approval_mail" / "flower").stat().st_mode & 0o077 == 0
+    flower.kill()
+
+
+def test_flower_whose_configuration_file_misses_a_file_is_not_open_to_everyone(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    """Flower passes over such a file without a word, and over what is looked at once it was read."""
+    (tmp_path / "flowerconfig.py").write_text("basic_auth = [open('nowhere').read()]\n")
+    settings = {**settings, "XDG_STATE_HOME": str(tmp_path / "state"), "FLOWER_ADDRESS": "0.0.0.0"}
+    port = free_port()
+    flower = Program.celery("flower", f"--port={port}", folder=tmp_path, settings=settings)
+    flower.wait_for_line("Connected to")
+    listening = [
+        row.laddr for row in psutil.Process(flower.process.pid).net_connections("tcp") if row.laddr.port == port
+    ]
+    assert [place.ip for place in listening] == ["127.0.0.1"]
     flower.kill()
 
 

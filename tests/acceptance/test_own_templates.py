@@ -38,12 +38,12 @@ class Office:
         path.write_text(content, "utf-8")
         return path
 
-    def mail(self, type_name: str = "approval_requested") -> Arrived:
+    def mail(self, event_type: str = "approval_requested") -> Arrived:
         """Tell an event and wait for its mail."""
         request = f"{next(numbers):08d}-own"
         data = {"request_id": request, "user_id": "kim", "tool_name": "git_commit", "ticket": "T-1", "reason": "why"}
-        assert hooks.emit(type_name, data) == "accepted"
-        expected = message_id(f"{request}:{type_name}", "operator@localhost", "localhost")
+        assert hooks.emit(event_type, data) == "accepted"
+        expected = message_id(f"{request}:{event_type}", "operator@localhost", "localhost")
         mail = wait_for(lambda: next((mail for mail in self.smtp.mails if mail.message_id == expected), None))
         return Arrived(mail.subject, part(mail.message, "plain"), part(mail.message, "html"))
 

@@ -110,7 +110,7 @@ def test_nobody_is_exit_code_1_with_the_reason(run: Run, tmp_path: Path) -> None
         (("approval_requested", *KIM, "--field", "email_to=nobody"), "which is not an address"),
         (("approval_requested", *KIM, "--field", "amount:=x"), "is not JSON"),
         (("approval_requested", *KIM, "--file", "nowhere.toml"), "nowhere.toml does not exist"),
-        (("approval_requested", *KIM, "--file", "."), "is no file"),
+        (("approval_requested", *KIM, "--file", "."), "is not a file"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...], says: str) -> None:
@@ -138,7 +138,7 @@ def test_a_worker_refuses_to_start_with_a_faulty_file(start: Start, tmp_path: Pa
     worker = start("worker", NOTIFICATION_ROUTES=str(path))
     assert worker.process.wait(30) == 2
     assert f"{path}, line 3: rule 'a': to 'nobody' is not an address" in worker.output()
-    assert f"{path}, line 4: rule 'a': 'lang' is no key of a rule" in worker.output()
+    assert f"{path}, line 4: rule 'a': 'lang' is not a key of a rule" in worker.output()
     assert "Traceback" not in worker.output()
 
 

@@ -277,7 +277,7 @@ def test_a_recipient_without_an_address(operator: Operator) -> str:
     return operator.run("emit", *EVENT, 'email_to:=["nobody"]')
 
 
-@explained("is no folder: the packaged templates are used")
+@explained("is not a folder: the packaged templates are used")
 def test_no_template_folder(operator: Operator) -> str:
     return operator.check("templates", NOTIFICATION_TEMPLATE_DIR="nowhere")
 

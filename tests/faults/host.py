@@ -35,13 +35,13 @@ def main(spec: dict[str, Any]) -> None:
     with open(spec["receipts"], "a") as file:
 
         def tell(n: int) -> None:
-            type_name = spec["types"][n % len(spec["types"])]
+            event_type = spec["types"][n % len(spec["types"])]
             request_id = f"{spec['prefix']}{n}"
             fields = {"request_id": request_id, "user_id": "kim", "tool_name": "git_commit", **spec["fields"]}
             with Stopwatch() as watch:
-                receipt = hooks.emit(type_name, fields)
+                receipt = hooks.emit(event_type, fields)
             with lock:
-                file.write(f"{request_id}:{type_name} {receipt} {watch.seconds * 1000:.1f}\n")
+                file.write(f"{request_id}:{event_type} {receipt} {watch.seconds * 1000:.1f}\n")
                 file.flush()
                 os.fsync(file.fileno())
 

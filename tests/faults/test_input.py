@@ -156,7 +156,7 @@ BAD = dict.fromkeys(GOOD, texts | odd) | {
 @st.composite
 def tellings(draw: st.DrawFn, words: st.SearchStrategy[str] | None = None) -> tuple[str, dict[str, Any]]:
     """A type and a host's data for it, some of it hostile; ``words``: free texts alone, of these."""
-    type_name = draw(st.sampled_from(sorted(EVENT_TYPES)))
+    event_type = draw(st.sampled_from(sorted(EVENT_TYPES)))
     asked = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
     data: dict[str, Any] = {"user_id": "kim", "tool_name": "git_commit", "requested_at": asked, "fraction": 0.5}
     if draw(st.booleans()):
@@ -164,14 +164,14 @@ def tellings(draw: st.DrawFn, words: st.SearchStrategy[str] | None = None) -> tu
     if words is not None:
         for name in ("user_id", "tool_name", "responder_id", "reason", "arguments", "note"):
             data[name] = draw(words)
-        return type_name, data
+        return event_type, data
     for name in draw(st.lists(st.sampled_from(sorted(GOOD)), unique=True, min_size=1, max_size=6)):
         data[name] = draw(GOOD[name])
     data |= draw(st.dictionaries(texts, json_values, max_size=2))
     if draw(st.sampled_from([True, False, False])):
         name = draw(st.sampled_from(sorted(BAD)))
         data[name] = draw(BAD[name])
-    return type_name, data
+    return event_type, data
 
 
 # The way of an event, within this process
@@ -211,17 +211,17 @@ class Pipeline:
         self._renderers = renderers
         self._told = 0
 
-    def tell(self, type_name: str, data: dict[str, Any], *, templates: str = "ko") -> Arrived | None:
+    def tell(self, event_type: str, data: dict[str, Any], *, templates: str = "ko") -> Arrived | None:
         """Tell an event and deliver it; None: it was told before. Raises InvalidEvent."""
         self._told += 1
         data = {"request_id": f"r{self._told}", **data}
         started = time.process_time()
         try:
-            receipt = hooks.emit(type_name, data)
+            receipt = hooks.emit(event_type, data)
         finally:
             took = time.process_time() - started
             assert took < BOUND, f"{took:.3f} s"
-        event = ApprovalEvent.from_dict(type_name, data, now=datetime.now(timezone.utc), localise=datetime.astimezone)
+        event = ApprovalEvent.from_dict(event_type, data, now=datetime.now(timezone.utc), localise=datetime.astimezone)
         with self._world.receipts_file.open("a") as file:
             file.write(f"{event.event_id} {receipt} {took * 1000:.1f}\n")
         if receipt == "duplicate":
@@ -445,9 +445,9 @@ def test_whatever_is_passed_is_refused_by_name_or_arrives_as_text_in_one_mail_ea
     counts = {"refused": 0, "arrived": 0}
 
     def examine(example: tuple[tuple[str, dict[str, Any]], str]) -> None:
-        (type_name, data), templates = example
+        (event_type, data), templates = example
         try:
-            arrived = pipeline.tell(type_name, data, templates=templates)
+            arrived = pipeline.tell(event_type, data, templates=templates)
         except InvalidEvent as error:
             examine_refusal(error, data)
             counts["refused"] += 1
@@ -473,10 +473,10 @@ def test_ten_megabytes_in_any_field_cost_the_host_nothing(world: World, pipeline
     values = [*large, ["a@b.example,"] * 800_000, deep, wide, dict.fromkeys(range(10**6)), 10**5000]
     for name in GOOD:
         for value in values if world.thorough else world.random.sample(values, 5):
-            type_name = "approval_reminder" if name == "fraction" else "approval_rejected"
+            event_type = "approval_reminder" if name == "fraction" else "approval_rejected"
             data = {"user_id": "kim", "tool_name": "git_commit", "fraction": 0.5, name: value}
             try:
-                arrived = pipeline.tell(type_name, data)
+                arrived = pipeline.tell(event_type, data)
             except InvalidEvent as error:
                 assert error.field == name  # noqa: PT017 - most are refused
                 examine_refusal(error, data)
@@ -520,9 +520,9 @@ def test_a_browser_shows_the_data_and_runs_none_of_it(world: World, pipeline: Pi
     with browser_page() as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
-        for type_name in ("approval_requested", "approval_rejected"):
+        for event_type in ("approval_requested", "approval_rejected"):
             for templates in ("ko", "own"):
-                arrived = pipeline.tell(type_name, data, templates=templates)
+                arrived = pipeline.tell(event_type, data, templates=templates)
                 assert arrived
                 examine_mails(arrived)
                 content, now, _ = arrived.renderer.kept[EVERYBODY[0]]
@@ -536,7 +536,7 @@ def test_a_browser_shows_the_data_and_runs_none_of_it(world: World, pipeline: Pi
                     )
                     if name == "hostile":
                         shown, _ = word_arguments((arrived.event.extra or {})["arguments"])
-                        words = arrived.event.reason if "reject" in type_name else shown
+                        words = arrived.event.reason if "reject" in event_type else shown
                         assert "{{7*7}}{%include'style.css'%}" in _squeezed(words)
                         assert _squeezed(words) in _squeezed(page.evaluate("document.body.textContent"))
                 assert pages["hostile"] == pages["harmless"]
@@ -554,9 +554,9 @@ def test_lines_of_any_kind_arrive_as_they_were_rendered(world: World, pipeline: 
     whole: list[str] = []
 
     def examine(example: tuple[tuple[str, dict[str, Any]], str]) -> None:
-        (type_name, data), templates = example
+        (event_type, data), templates = example
         with contextlib.suppress(InvalidEvent):  # Nothing but white space in a name.
-            arrived = pipeline.tell(type_name, data, templates=templates)
+            arrived = pipeline.tell(event_type, data, templates=templates)
             assert arrived
             examine_mails(arrived)
             whole.append(arrived.event.event_id)

@@ -193,6 +193,26 @@ def test_a_master_that_is_a_replica_for_a_while_loses_nothing(world: World, repl
     ends_well(world, host, worker)
 
 
+@pytest.mark.fault("failover")
+@pytest.mark.timeout(900)
+def test_by_its_name_the_new_master_is_found_though_the_old_one_lives_on(world: World, replica: RedisServer) -> None:
+    """As where a DNS name leads to the master: connections made before stay, to what is a replica now."""
+    with Proxy(world.redis.port) as name:
+        world.settings["REDIS_URL"] = name.redis_url
+        worker = world.worker("--concurrency=1")
+        world.beat()
+        host = under_load(world)
+        for master, successor in ((world.redis, replica), (replica, world.redis)):
+            name.upstream = successor.port
+            fail_over(master, successor)
+            world.fault_ends()
+            arrived = len(world.smtp.mails)
+            wait_for(lambda arrived=arrived: len(world.smtp.mails) > arrived + 60, seconds=60, saying="mails again")
+            wait_for(lambda: not world.spool.paths(), saying="an empty spool")
+        world.leases_run_out()
+        ends_well(world, host, worker)
+
+
 @pytest.mark.fault("reply to a hook's write lost")
 @pytest.mark.timeout(900)
 def test_an_event_whose_reply_is_lost_is_one_event(world: World) -> None:

@@ -62,13 +62,13 @@ def test_whatever_is_wrong_with_templates_a_whole_mail_arrives(world: World) -> 
     kinds += kinds[: -len(kinds) % len(types)]
     for rounds, first in enumerate(range(0, len(kinds), len(types)), 2):
         wrong = dict(zip(types, kinds[first : first + len(types)], strict=True))
-        for type_name, kind in wrong.items():
-            (own / f"{type_name}.html").write_bytes(WRONG[kind][0])
+        for event_type, kind in wrong.items():
+            (own / f"{event_type}.html").write_bytes(WRONG[kind][0])
         world.tell(len(types), types=types)
         sender.wait_for_line("Notification sent", times=4 * rounds)
         assert_packaged(world.smtp.mails[-4:])
-        for type_name, kind in wrong.items():
-            path, says = own / f"{type_name}.html", WRONG[kind][1]
+        for event_type, kind in wrong.items():
+            path, says = own / f"{event_type}.html", WRONG[kind][1]
             assert f"{path}{says}" in sender.output() if says else f"Template {path} is blank" in sender.output()
 
     for name in types:

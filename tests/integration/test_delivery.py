@@ -248,6 +248,30 @@ def test_a_refused_login_holds_the_channel_at_once_and_spends_no_attempt(
     rig.mailer.close()
 
 
+def test_a_login_that_is_missed_only_at_mail_holds_the_channel_across_probes(
+    rig: Rig, smtp: SMTPServer, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with Gmail and SMTP_USER unset: connecting and EHLO go well each time, and say nothing of the channel."""
+    for n in range(25):
+        record(rig.store, event(f"r{n}"))
+    smtp.on("mail", "530 5.7.0 Authentication Required")
+    with caplog.at_level(logging.INFO):
+        rig.send()
+        since = rig.store.count().held_since
+        assert since is not None
+        for _ in range(2):
+            assert rig.gather() == []
+            client.hset("approval_mail:{store}:channel", "probe", 1)
+            client.zadd("approval_mail:{store}:pending", {"r0:approval_requested": 1})
+            rig.send()
+    assert rig.store.count().held_since == since
+    assert client.hget("approval_mail:{store}:channel", "failures") == "3", "each probe waits twice as long"
+    assert caplog.text.count("Channel held") == 1
+    assert "works again" not in caplog.text
+    assert len(rig.store.history.trace("r0")) < 6
+    assert states(rig.store) == {"deferred": 25}
+
+
 def test_a_channel_that_works_again_frees_what_waited_for_it(
     rig: Rig, smtp: SMTPServer, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:

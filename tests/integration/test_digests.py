@@ -33,9 +33,9 @@ def make(store: EventStore, smtp: SMTPServer) -> Iterator[Make]:
         one.mailer.close()
 
 
-def tell(rig: Rig, count: int, type_name: str = "approval_requested", **data: Any) -> None:
+def tell(rig: Rig, count: int, event_type: str = "approval_requested", **data: Any) -> None:
     for n in range(count):
-        record(rig.store, event(f"{type_name[9:12]}{n}", type_name, **data))
+        record(rig.store, event(f"{event_type[9:12]}{n}", event_type, **data))
 
 
 def body(mail: Mail) -> str:

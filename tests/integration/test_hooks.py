@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
 from approval_mail import celery, hooks, services
 from approval_mail.errors import InvalidEvent
@@ -255,6 +256,47 @@ def test_whatever_redis_answers_the_event_is_kept(configure: Configure, answer: 
         assert peer.commands
         for path in services.spool().paths():
             path.unlink()
+
+
+def test_the_time_limit_of_the_hosts_own_task_reaches_it_and_the_event_is_kept(configure: Configure) -> None:
+    def expire(*_: object) -> None:
+        raise SoftTimeLimitExceeded
+
+    def wait_and_tell(peer: RespPeer) -> None:
+        wait_for(lambda: peer.commands)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, expire)
+    try:
+        with RespPeer(SILENCE) as peer:
+            configure(redis_url=peer.redis_url)
+            threading.Thread(target=wait_and_tell, args=(peer,)).start()
+            with pytest.raises(SoftTimeLimitExceeded):
+                request()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    [path] = services.spool().paths()
+    path.unlink()
+
+
+def test_a_first_hook_in_a_process_without_another_file_to_open_raises_nothing(tmp_path: Path) -> None:
+    lines = (
+        "import os, resource",
+        "from approval_mail import hooks",
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir('/proc/self/fd')) - 1,) * 2)",
+        "print(hooks.approval_requested(request_id='r1', user_id='kim', tool_name='deploy'))",
+    )
+    changes = {"NOTIFICATION_ENABLED": "true", "NOTIFICATION_SPOOL_DIR": str(tmp_path / "spool")}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        cwd=tmp_path,
+        env=os.environ | changes,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout == "refused\n", done.stderr
 
 
 def test_a_full_redis_spools_and_takes_the_events_when_it_has_room(

@@ -29,6 +29,7 @@ from approval_mail.store import (
 from tests.rig.claims import claims
 from tests.rig.proxy import Proxy
 from tests.rig.redis_server import RedisServer
+from tests.rig.resp_peer import REPLICA, SCRIPT_ON_A_REPLICA, RespPeer
 from tests.rig.waiting import wait_for
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -41,9 +42,9 @@ UNKNOWN = Verdict("unknown", None, "dot", "no reply")
 nonces = (f"nonce{n}" for n in itertools.count())
 
 
-def event(request: str = "r1", type_name: str = "approval_requested", **data: Any) -> ApprovalEvent:
+def event(request: str = "r1", event_type: str = "approval_requested", **data: Any) -> ApprovalEvent:
     fields = {"request_id": request, "user_id": "kim", "tool_name": "git_commit", **data}
-    return ApprovalEvent.from_dict(type_name, fields, now=NOW, localise=lambda naive: naive.astimezone())
+    return ApprovalEvent.from_dict(event_type, fields, now=NOW, localise=lambda naive: naive.astimezone())
 
 
 def record(store: EventStore, what: ApprovalEvent, *, waited: float | None = None, nonce: str = "") -> Any:
@@ -623,6 +624,17 @@ def test_a_full_store_takes_nothing_on_and_leads_all_that_it_has_to_an_end(
     assert states(store) == {"pending": 1, "deferred": 1, "claimed": 1, "sent": 1, "dead": 2}
 
 
+@pytest.mark.parametrize("answer", [REPLICA, SCRIPT_ON_A_REPLICA], ids=["7", "6.2"])
+@pytest.mark.parametrize("make", [hook_client, operator_client])
+def test_a_server_that_is_no_longer_the_master_is_left(make: Callable[[str], redis.Redis], answer: bytes) -> None:
+    """By its name another may be found, while it keeps its connections."""
+    with RespPeer(b"+OK\r\n", {"EVALSHA": answer}) as peer, make(peer.redis_url) as client:
+        for _ in range(2):
+            with pytest.raises(StoreError, match="read only replica"):
+                client.evalsha("0" * 40, 0)
+        assert peer.connections > 1
+
+
 def test_a_replica_refuses_a_script_with_its_own_word(own_redis: RedisServer) -> None:
     """Redis 6.2 wraps what a script raises; workers try again for READONLY alone."""
     with own_redis.client as client, hook_client(own_redis.url) as impatient:
@@ -923,7 +935,7 @@ def test_a_claim_yields_to_an_urgent_event_that_waits_for_a_free_worker(store: E
     "damaged", ["garbage", '{"s":"open"}', '{"s":"open","a":"x","o":0}', '{"s":"odd","a":0,"o":0}']
 )
 def test_a_damaged_mail_is_dead_and_its_neighbours_are_not_touched(
-    store: EventStore, client: redis.Redis, damaged: str
+    store: EventStore, client: redis.Redis, caplog: pytest.LogCaptureFixture, damaged: str
 ) -> None:
     for n in range(3):
         record(store, event(f"r{n}"))
@@ -932,8 +944,10 @@ def test_a_damaged_mail_is_dead_and_its_neighbours_are_not_touched(
     assert send(store, lost, SENT, SENT) == ["sent", "sent"]
     lapse(client, store)
     held = claim(store)
-    work, _ = store.begin(held.token, held.event_ids, attempt=0)
-    assert [item.recipients for item in work] == [()]
+    assert store.begin(held.token, held.event_ids, attempt=0) == ([], {})
+    assert "Dead r1:approval_requested: the record of its mails is damaged" in caplog.text
+    assert [row.event_id for row in store.history.dead()] == ["r1:approval_requested"]
+    assert (store.count().claimed, store.count().dead) == (0, 1)
 
 
 def test_a_damaged_count_of_rounds_begins_anew(store: EventStore, client: redis.Redis) -> None:

@@ -12,6 +12,8 @@ LOADING = b"-LOADING Redis is loading the dataset in memory\r\n"
 LOCKED = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
 FULL = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
 REPLICA = b"-READONLY You can't write against a read only replica.\r\n"
+#: Of a script's write, as Redis 6.2 says it.
+SCRIPT_ON_A_REPLICA = b"-ERR Error running script (call to f_0): @user_script:9: @user_script: 9: " + REPLICA
 FORBIDDEN = b"-NOPERM this user has no permissions to run the 'evalsha' command\r\n"
 NO_REDIS = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 SILENCE = b""
@@ -27,6 +29,7 @@ class RespPeer:
         self._answers = answers or {}
         #: Names of all commands so far.
         self.commands: list[str] = []
+        self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
 
@@ -49,6 +52,7 @@ class RespPeer:
                 peer, _ = self._listener.accept()
             except OSError:
                 return
+            self.connections += 1
             threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
 
     def _serve(self, peer: socket.socket) -> None:

@@ -74,11 +74,11 @@ def main(spec: dict[str, Any]) -> None:
     waiting: deque[tuple[float, str, str, dict[str, Any]]] = deque()
     with open(spec["receipts"], "a") as file:
 
-        def tell(request_id: str, type_name: str, fields: dict[str, Any]) -> None:
+        def tell(request_id: str, event_type: str, fields: dict[str, Any]) -> None:
             data = {"request_id": request_id, "user_id": "kim", "tool_name": "git_commit", **fields}
-            receipt = hooks.emit(type_name, data)
+            receipt = hooks.emit(event_type, data)
             suffix = f":{fields['fraction']}" if "fraction" in fields else ""
-            file.write(f"{request_id}:{type_name}{suffix} {receipt.value}\n")
+            file.write(f"{request_id}:{event_type}{suffix} {receipt.value}\n")
             file.flush()
 
         for _ in ticks(spec["per_second"], sys.maxsize):

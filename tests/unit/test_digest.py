@@ -42,7 +42,7 @@ CLIPPED = 102 * 1024
 
 
 def an_entry(
-    type_name: str = "approval_requested",
+    event_type: str = "approval_requested",
     *,
     left: float | None = 300,
     ago: float = 10,
@@ -59,11 +59,11 @@ def an_entry(
         "requested_at": at,
         "expires_at": None if left is None else NOW + timedelta(seconds=left),
     }
-    if type_name in ("approval_approved", "approval_rejected"):
+    if event_type in ("approval_approved", "approval_rejected"):
         data |= {"responder_id": "minji.kim", "reason": "테스트를 확인했습니다"}
-    if EVENT_TYPES[type_name].recurs:
+    if EVENT_TYPES[event_type].recurs:
         data["fraction"] = "0.5"
-    event = ApprovalEvent.from_dict(type_name, data | fields, now=at, localise=lambda moment: moment)
+    event = ApprovalEvent.from_dict(event_type, data | fields, now=at, localise=lambda moment: moment)
     event = dataclasses.replace(event, decidable=of_our_store)
     if links and event.decidable and event.kind.asks:
         return Entry(event, **LINKS.urls(event.request_id, RECIPIENT, event.requested_at))
@@ -311,8 +311,8 @@ def test_an_english_digest_has_no_korean_word_and_every_type_has_its_word(langua
     "text", ["<script>alert(1)</script>", "<img src=x onerror=y>", "</style><b>", "{{ self }}", '" href="x']
 )
 def test_event_data_is_neither_markup_nor_template(field: str, text: str) -> None:
-    for type_name in ("approval_requested", "approval_approved"):
-        plain, content = (rendered([an_entry(type_name, request_id="r", **{field: value})]) for value in ("x", text))
+    for event_type in ("approval_requested", "approval_approved"):
+        plain, content = (rendered([an_entry(event_type, request_id="r", **{field: value})]) for value in ("x", text))
         assert re.findall(r"<(\w+)", plain.html) == re.findall(r"<(\w+)", content.html)
         assert hrefs(plain) == hrefs(content)
     if field in ("user_id", "tool_name"):
@@ -409,11 +409,11 @@ def test_a_full_digest_with_links_stays_below_what_gmail_shows(language: str) ->
 
 
 @pytest.mark.parametrize("filler", ["x", "&", '"', "가", "🔐", "<"])
-@pytest.mark.parametrize("type_name", TYPES)
-def test_long_fields_take_no_more_room_than_there_is(type_name: str, filler: str) -> None:
+@pytest.mark.parametrize("event_type", TYPES)
+def test_long_fields_take_no_more_room_than_there_is(event_type: str, filler: str) -> None:
     fields = {"user_id": f"a{filler * MAX_NAME}", "tool_name": f"b{filler * MAX_NAME}", "reason": filler * MAX_TEXT}
     entries = [
-        an_entry(type_name, arguments=filler * MAX_TEXT, responder_id=fields["user_id"], **fields)
+        an_entry(event_type, arguments=filler * MAX_TEXT, responder_id=fields["user_id"], **fields)
         for _ in range(MAX_DIGEST)
     ]
     for language in LANGUAGES:

@@ -29,9 +29,9 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 SEOUL = timezone(timedelta(hours=9))
 
 
-def make(type_name: str = "approval_requested", **data: Any) -> ApprovalEvent:
+def make(event_type: str = "approval_requested", **data: Any) -> ApprovalEvent:
     fields = {"request_id": "abc12345-6789", "user_id": "kim", "tool_name": "git_commit", **data}
-    return ApprovalEvent.from_dict(type_name, fields, now=NOW, localise=lambda naive: naive.replace(tzinfo=SEOUL))
+    return ApprovalEvent.from_dict(event_type, fields, now=NOW, localise=lambda naive: naive.replace(tzinfo=SEOUL))
 
 
 def test_an_event_is_named_by_its_request_and_type() -> None:
@@ -412,10 +412,10 @@ def test_a_masked_error_names_the_field_and_not_the_value(field: str, value: obj
     assert str(value) in str(caught.value)
 
 
-@pytest.mark.parametrize("type_name", EVENT_TYPES)
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
 @pytest.mark.parametrize("request_id", ["abc12345-6789", "a:b:approval_approved", "x"])
-def test_an_events_id_is_taken_apart_again(type_name: str, request_id: str) -> None:
-    event = make(type_name, request_id=request_id, **({"fraction": 0.5} if EVENT_TYPES[type_name].recurs else {}))
+def test_an_events_id_is_taken_apart_again(event_type: str, request_id: str) -> None:
+    event = make(event_type, request_id=request_id, **({"fraction": 0.5} if EVENT_TYPES[event_type].recurs else {}))
     request, kind = split_event_id(event.event_id)
-    assert (request, kind.partition(":")[0]) == (request_id, type_name)
+    assert (request, kind.partition(":")[0]) == (request_id, event_type)
     assert split_event_id("no event's id") == ("no event's id", "")

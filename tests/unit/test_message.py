@@ -27,9 +27,9 @@ DATES = st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1)).flatmap(  # noq
 )
 
 
-def an_event(type_name: str = "approval_requested", request_id: str = "abc12345") -> ApprovalEvent:
+def an_event(event_type: str = "approval_requested", request_id: str = "abc12345") -> ApprovalEvent:
     return ApprovalEvent.from_dict(
-        type_name,
+        event_type,
         {"request_id": request_id, "user_id": "kim", "tool_name": "git_commit", "fraction": 0.5},
         now=NOW,
         localise=_as_it_is,
@@ -97,7 +97,7 @@ def _headers(message: Message) -> list[tuple[str, str]]:
 
 
 @given(
-    type_name=st.sampled_from(sorted(EVENT_TYPES)),
+    event_type=st.sampled_from(sorted(EVENT_TYPES)),
     request_id=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60),
     date=DATES,
     subject=TEXT.map(lambda text: " ".join("".join(c for c in text if c.isprintable()).split())),
@@ -105,9 +105,9 @@ def _headers(message: Message) -> list[tuple[str, str]]:
     html=TEXT,
 )
 def test_a_mail_reads_back_as_the_email_package_would_have_built_it(
-    type_name: str, request_id: str, date: datetime, subject: str, text: str, html: str
+    event_type: str, request_id: str, date: datetime, subject: str, text: str, html: str
 ) -> None:
-    event = an_event(type_name, request_id)
+    event = an_event(event_type, request_id)
     sender = "Approvals <admin@example.com>"
 
     composed = Composer(sender).compose(event, "kim@example.com", date=date, subject=subject, text=text, html=html)

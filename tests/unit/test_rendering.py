@@ -45,7 +45,7 @@ PACKAGED = Path(__file__).parents[2] / "templates" / "emails"
 CLIPPED = 102 * 1024
 
 
-def an_event(type_name: str = "approval_requested", *, of_our_store: bool = True, **fields: Any) -> ApprovalEvent:
+def an_event(event_type: str = "approval_requested", *, of_our_store: bool = True, **fields: Any) -> ApprovalEvent:
     data: dict[str, Any] = {
         "request_id": REQUEST_ID,
         "user_id": "agent-7",
@@ -53,13 +53,13 @@ def an_event(type_name: str = "approval_requested", *, of_our_store: bool = True
         "requested_at": ASKED,
         "expires_at": EXPIRES,
     }
-    if type_name in ("approval_approved", "approval_rejected"):
+    if event_type in ("approval_approved", "approval_rejected"):
         data |= {"responder_id": "minji.kim", "reason": "테스트를 확인했습니다"}
-    if EVENT_TYPES[type_name].recurs:
+    if EVENT_TYPES[event_type].recurs:
         data["fraction"] = "0.5"
     at = fields.pop("at", ASKED + timedelta(seconds=93))
     data |= fields
-    event = ApprovalEvent.from_dict(type_name, data, now=at, localise=lambda moment: moment.replace(tzinfo=SEOUL))
+    event = ApprovalEvent.from_dict(event_type, data, now=at, localise=lambda moment: moment.replace(tzinfo=SEOUL))
     return dataclasses.replace(event, decidable=of_our_store)
 
 
@@ -104,7 +104,7 @@ def own(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize(
-    ("language", "type_name", "subject"),
+    ("language", "event_type", "subject"),
     [
         ("ko", "approval_requested", "[승인 필요] git_commit 도구"),
         ("ko", "approval_timeout", "[타임아웃] git_commit 승인 요청"),
@@ -118,8 +118,8 @@ def own(tmp_path: Path) -> Callable[..., Path]:
         ("en", "approval_reminder", "[Still waiting] git_commit · 4 min 52 s left"),
     ],
 )
-def test_each_type_has_the_subject_of_the_guide(language: str, type_name: str, subject: str) -> None:
-    event = an_event(type_name)
+def test_each_type_has_the_subject_of_the_guide(language: str, event_type: str, subject: str) -> None:
+    event = an_event(event_type)
     assert a_renderer(language=language).render(event, NOW).subject == subject
     assert parsed(composed(event, language=language))["Subject"] == subject
 
@@ -151,9 +151,9 @@ def test_a_long_subject_is_cut() -> None:
 # What a mail says
 
 
-def facts(type_name: str) -> dict[str, str]:
+def facts(event_type: str) -> dict[str, str]:
     shared = {"user": "agent-7", "tool": "git_commit", "id": REQUEST_ID, "asked": "2025-10-25 15:30:00 KST"}
-    if type_name in ASKING:
+    if event_type in ASKING:
         return shared | {
             "deadline": "2025-10-25 15:35:00 KST",
             "argument": '"message": "fix: 중복 청구"',
@@ -161,22 +161,22 @@ def facts(type_name: str) -> dict[str, str]:
             "reject": f'approval-admin reject {REQUEST_ID} --reason "',
             "sent": "2025-10-25 15:30:08 KST",
         }
-    if type_name == "approval_timeout":
+    if event_type == "approval_timeout":
         return shared | {"expired": "2025-10-25 15:35:00 KST"}
     return shared | {"by": "minji.kim", "why": "테스트를 확인했습니다", "at": "2025-10-25 15:31:33 KST"}
 
 
-@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("event_type", TYPES)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_html_and_text_show_the_same_facts_in_every_language(language: str, type_name: str) -> None:
-    content = a_renderer(language=language).render(an_event(type_name, arguments={"message": "fix: 중복 청구"}), NOW)
-    for fact in facts(type_name).values():
+def test_html_and_text_show_the_same_facts_in_every_language(language: str, event_type: str) -> None:
+    content = a_renderer(language=language).render(an_event(event_type, arguments={"message": "fix: 중복 청구"}), NOW)
+    for fact in facts(event_type).values():
         assert fact in visible(content.html)
         assert fact in content.text
 
 
 @pytest.mark.parametrize(
-    ("language", "type_name", "words"),
+    ("language", "event_type", "words"),
     [
         ("ko", "approval_requested", "4분 52초 남음"),
         ("en", "approval_requested", "4 min 52 s left"),
@@ -188,18 +188,18 @@ def test_html_and_text_show_the_same_facts_in_every_language(language: str, type
         ("en", "approval_rejected", "1 min 33 s"),
     ],
 )
-def test_html_and_text_say_what_happened(language: str, type_name: str, words: str) -> None:
-    content = a_renderer(language=language).render(an_event(type_name), NOW)
+def test_html_and_text_say_what_happened(language: str, event_type: str, words: str) -> None:
+    content = a_renderer(language=language).render(an_event(event_type), NOW)
     assert words in re.sub(r"\s+", " ", visible(content.html))
     assert words in content.text
 
 
-@pytest.mark.parametrize("type_name", TYPES)
-def test_an_english_mail_has_no_korean_word_and_names_its_language(type_name: str) -> None:
-    content = a_renderer(language="en").render(an_event(type_name, reason="fine"), NOW)
+@pytest.mark.parametrize("event_type", TYPES)
+def test_an_english_mail_has_no_korean_word_and_names_its_language(event_type: str) -> None:
+    content = a_renderer(language="en").render(an_event(event_type, reason="fine"), NOW)
     assert not re.search("[가-힣]", content.subject + content.html + content.text)
     assert '<html lang="en"' in content.html
-    assert '<html lang="ko"' in a_renderer().render(an_event(type_name), NOW).html
+    assert '<html lang="ko"' in a_renderer().render(an_event(event_type), NOW).html
 
 
 @pytest.mark.parametrize(
@@ -237,9 +237,9 @@ def test_times_are_in_the_configured_zone_and_name_it_unmistakably(zone: str, sh
     assert shown in visible(content.html)
 
 
-@pytest.mark.parametrize("type_name", TYPES)
-def test_a_mail_can_be_in_its_recipients_own_zone(type_name: str) -> None:
-    renderer, event, chicago = a_renderer(), an_event(type_name), ZoneInfo("America/Chicago")
+@pytest.mark.parametrize("event_type", TYPES)
+def test_a_mail_can_be_in_its_recipients_own_zone(event_type: str) -> None:
+    renderer, event, chicago = a_renderer(), an_event(event_type), ZoneInfo("America/Chicago")
     content = renderer.render(event, NOW, timezone=chicago)
     for part in (content.text, visible(content.html)):
         assert "2025-10-25 01:30:00 CDT (UTC-05:00)" in part
@@ -261,14 +261,14 @@ def test_without_a_zone_times_are_in_the_systems(monkeypatch: pytest.MonkeyPatch
         time.tzset()
 
 
-@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("event_type", TYPES)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_is_unknown_is_left_out_and_never_printed_as_none(language: str, type_name: str) -> None:
-    event = an_event(type_name, requested_at=None, expires_at=None, responder_id="", reason="")
+def test_what_is_unknown_is_left_out_and_never_printed_as_none(language: str, event_type: str) -> None:
+    event = an_event(event_type, requested_at=None, expires_at=None, responder_id="", reason="")
     content = a_renderer(language=language).render(event, NOW)
     assert "None" not in content.html + content.text
     assert "git_commit" in content.text
-    if type_name in ("approval_approved", "approval_rejected"):
+    if event_type in ("approval_approved", "approval_rejected"):
         assert {"ko": "따로 남긴 사유가 없습니다", "en": "No reason was given"}[language] in content.text
 
 
@@ -321,12 +321,12 @@ def test_arguments_too_long_to_show_are_cut_with_a_count(language: str) -> None:
 
 
 @pytest.mark.parametrize("filler", ["x", "&", '"', "가", "🔐", "<", "\n", "  "])
-@pytest.mark.parametrize("type_name", TYPES)
-def test_every_legal_event_stays_below_what_gmail_shows(type_name: str, filler: str) -> None:
+@pytest.mark.parametrize("event_type", TYPES)
+def test_every_legal_event_stays_below_what_gmail_shows(event_type: str, filler: str) -> None:
     name, text = (filler * MAX_NAME)[:MAX_NAME], (filler * MAX_TEXT)[:MAX_TEXT]
     most = (MAX_EVENT - 26_000) // (len(json.dumps(text, ensure_ascii=False).encode()) * 2)
     event = an_event(
-        type_name,
+        event_type,
         request_id="&" * MAX_NAME,
         user_id=f"a{name}",
         tool_name=f"b{name}",
@@ -344,8 +344,8 @@ def test_every_legal_event_stays_below_what_gmail_shows(type_name: str, filler: 
     "text", ["<script>alert(1)</script>", "<img src=x onerror=y>", "</style><b>", "{{ self }}", "{% include 'x' %}"]
 )
 def test_event_data_is_neither_markup_nor_template(field: str, text: str) -> None:
-    for type_name in ("approval_requested", "approval_approved"):
-        plain, content = (a_renderer().render(an_event(type_name, **{field: value}), NOW) for value in ("x", text))
+    for event_type in ("approval_requested", "approval_approved"):
+        plain, content = (a_renderer().render(an_event(event_type, **{field: value}), NOW) for value in ("x", text))
         assert re.findall(r"<(\w+)", plain.html) == re.findall(r"<(\w+)", content.html)
     if field in ("user_id", "tool_name"):
         assert text in content.text
@@ -362,10 +362,10 @@ def test_a_command_to_paste_cannot_run_what_a_request_id_holds(request_id: str) 
 # How to answer
 
 
-@pytest.mark.parametrize("type_name", ASKING)
+@pytest.mark.parametrize("event_type", ASKING)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_mail_shows_the_recipients_links_before_the_commands(language: str, type_name: str) -> None:
-    content = a_renderer(language=language).render(an_event(type_name), NOW, approve_url=APPROVE, reject_url=REJECT)
+def test_a_mail_shows_the_recipients_links_before_the_commands(language: str, event_type: str) -> None:
+    content = a_renderer(language=language).render(an_event(event_type), NOW, approve_url=APPROVE, reject_url=REJECT)
     assert re.findall(r'<a href="([^"]*)"', content.html) == [APPROVE, REJECT]
     assert re.findall(r"https://\S+", content.text) == [APPROVE, REJECT]
     opening = {"ko": "여는 것만으로는 아무것도 결정되지 않습니다", "en": "Nothing is decided by opening it"}[language]
@@ -379,12 +379,12 @@ def test_a_mail_shows_the_recipients_links_before_the_commands(language: str, ty
         assert 'bgcolor="#' in cell, "Outlook shows no other ground"
 
 
-@pytest.mark.parametrize("type_name", ASKING)
+@pytest.mark.parametrize("event_type", ASKING)
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_mail_about_a_request_of_another_store_shows_no_command_that_would_not_work(
-    language: str, type_name: str
+    language: str, event_type: str
 ) -> None:
-    renderer, event = a_renderer(language=language), an_event(type_name, of_our_store=False)
+    renderer, event = a_renderer(language=language), an_event(event_type, of_our_store=False)
     where = {"ko": "이 요청을 보낸 시스템에서", "en": "in the system that asked"}[language]
     content, linked = renderer.render(event, NOW), renderer.render(event, NOW, approve_url=APPROVE, reject_url=REJECT)
     for part in (content.html, content.text):
@@ -435,9 +435,9 @@ def test_the_time_left_is_the_largest_thing_in_a_reminder() -> None:
 # Design
 
 
-@pytest.mark.parametrize("type_name", TYPES)
-def test_a_mail_loads_nothing_and_follows_dark_mode_and_narrow_screens(type_name: str) -> None:
-    html = a_renderer().render(an_event(type_name), NOW).html
+@pytest.mark.parametrize("event_type", TYPES)
+def test_a_mail_loads_nothing_and_follows_dark_mode_and_narrow_screens(event_type: str) -> None:
+    html = a_renderer().render(an_event(event_type), NOW).html
     assert not re.search(r"<img|<link|url\(|src=|https?://", html)
     assert "@media (prefers-color-scheme: dark)" in html
     assert "@media (max-width: 480px)" in html
@@ -527,17 +527,17 @@ OLD_PAGE = """{% extends "base.html" %}
 {{ reason if reason else "none" }}</p>{% endblock %}"""
 
 
-@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("event_type", TYPES)
 @pytest.mark.parametrize(
     "names", [("base.html",), ("{}.html",), ("base.html", "{}.html")], ids=["base", "page", "base and page"]
 )
 def test_templates_of_the_earlier_system_work_and_get_our_subject(
-    own: Callable[..., Path], caplog: pytest.LogCaptureFixture, names: tuple[str, ...], type_name: str
+    own: Callable[..., Path], caplog: pytest.LogCaptureFixture, names: tuple[str, ...], event_type: str
 ) -> None:
     texts = {"base.html": OLD_BASE, "{}.html": OLD_PAGE}
-    folder = own({name.format(type_name): texts[name] for name in names})
-    content = a_renderer(folder).render(an_event(type_name), NOW)
-    packaged = a_renderer().render(an_event(type_name), NOW)
+    folder = own({name.format(event_type): texts[name] for name in names})
+    content = a_renderer(folder).render(an_event(event_type), NOW)
+    packaged = a_renderer().render(an_event(event_type), NOW)
     assert content.subject == packaged.subject
     assert ("Local AI" in content.html) is ("base.html" in names)
     assert ("Old page" in content.html) is ("{}.html" in names)
@@ -745,11 +745,11 @@ def test_styles_of_other_hosts_or_files_are_not_fetched(own: Callable[..., Path]
 # The message
 
 
-@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("event_type", TYPES)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_message_is_ascii_with_short_crlf_lines_and_reads_back_equal(language: str, type_name: str) -> None:
+def test_a_message_is_ascii_with_short_crlf_lines_and_reads_back_equal(language: str, event_type: str) -> None:
     renderer = a_renderer(language=language, sender="승인 알림 <admin@example.com>")
-    event = an_event(type_name, arguments={"줄": "x" * 3000}, tool_name="긴이름" * 60)
+    event = an_event(event_type, arguments={"줄": "x" * 3000}, tool_name="긴이름" * 60)
     content = renderer.render(event, NOW)
     message = renderer.compose(event, content, "kim@example.com", NOW)
     message.decode("ascii")
@@ -821,14 +821,14 @@ def test_message_ids_differ_by_event_and_by_recipient() -> None:
     assert len(ids) == len(TYPES) * 4
 
 
-@pytest.mark.parametrize("type_name", [*OUTCOMES, "approval_reminder"])
-def test_mails_of_one_request_are_one_thread_for_each_recipient(type_name: str) -> None:
+@pytest.mark.parametrize("event_type", [*OUTCOMES, "approval_reminder"])
+def test_mails_of_one_request_are_one_thread_for_each_recipient(event_type: str) -> None:
     asked, outcome, other = (
         parsed(composed(event, recipient))
         for event, recipient in (
             (an_event(), "kim@example.com"),
-            (an_event(type_name), "kim@example.com"),
-            (an_event(type_name), "lee@example.com"),
+            (an_event(event_type), "kim@example.com"),
+            (an_event(event_type), "lee@example.com"),
         )
     )
     assert outcome["In-Reply-To"] == asked["Message-ID"]

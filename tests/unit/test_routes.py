@@ -21,10 +21,10 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 DEFAULT = ("operator@example.com", "deputy@example.com")
 
 
-def make(type_name: str = "approval_requested", **data: Any) -> ApprovalEvent:
+def make(event_type: str = "approval_requested", **data: Any) -> ApprovalEvent:
     fields = {"request_id": "abc12345", "user_id": "kim", "tool_name": "payout_eu", "fraction": "0.5", **data}
     return ApprovalEvent.from_dict(
-        type_name, fields, now=NOW, localise=lambda naive: naive.replace(tzinfo=timezone.utc)
+        event_type, fields, now=NOW, localise=lambda naive: naive.replace(tzinfo=timezone.utc)
     )
 
 
@@ -295,8 +295,8 @@ GOOD = 'name = "a"\nto = "a@example.com"\n'
         ("[[rule]]\nname = x", 2, "Invalid value in column 8; write it as TOML"),
         ("[[rule]]\n\nname = [", 3, "Invalid value; write it as TOML"),
         (f"[[rule]]\n{GOOD}to = 'b@example.com'", 4, "Cannot overwrite a value"),
-        (f"\n[[rules]]\n{GOOD}", 2, "'rules' is no key of this file; did you mean [[rule]]?"),
-        (f"x = 1\n[[rule]]\n{GOOD}", 1, "'x' is no key of this file; a file has [[rule]] alone"),
+        (f"\n[[rules]]\n{GOOD}", 2, "'rules' is not a key of this file; did you mean [[rule]]?"),
+        (f"x = 1\n[[rule]]\n{GOOD}", 1, "'x' is not a key of this file; a file has [[rule]] alone"),
         (f"[rule]\n{GOOD}", 1, "'rule' is a table; begin each rule with [[rule]]"),
         ("\nrule = 3", 2, "'rule' is a whole number; begin each rule with [[rule]]"),
         ("rule = [3]", 1, "'rule' is a list; begin each rule with [[rule]]"),
@@ -313,7 +313,7 @@ GOOD = 'name = "a"\nto = "a@example.com"\n'
             6,
             "rule 'a': the name is that of line 2 as well; choose another",
         ),
-        (f"[[rule]]\n{GOOD}tool = 'x'", 4, "rule 'a': 'tool' is no key of a rule; did you mean tool_name?"),
+        (f"[[rule]]\n{GOOD}tool = 'x'", 4, "rule 'a': 'tool' is not a key of a rule; did you mean tool_name?"),
         (f"[[rule]]\n{GOOD}languge = 'x'", 4, "did you mean language?"),
         (f"[[rule]]\n{GOOD}environment = 'x'", 4, "other fields go into extra"),
         (
@@ -397,12 +397,12 @@ GOOD = 'name = "a"\nto = "a@example.com"\n'
         (
             f"[[rule]]\n{GOOD}extra = {{ user_id = 'x' }}",
             4,
-            "extra has user_id, which is no further field; write user_id = ... beside it",
+            "extra has user_id, which is not a further field; write user_id = ... beside it",
         ),
         (
             f"[[rule]]\n{GOOD}extra = {{ reason = 'x' }}",
             4,
-            "extra has reason, which is no further field; no rule can ask for it",
+            "extra has reason, which is not a further field; no rule can ask for it",
         ),
         # What looks like a header, or a key, and is none.
         (
@@ -546,7 +546,7 @@ def is_meant_well(body: dict[str, str]) -> bool:
     [{"to": listed(["{f}"])}], {"user_id": "kim", "tool_name": "x", "f": "a@example.com\n\n,b@x"}, "approval_timeout"
 )
 def test_whatever_an_event_holds_only_addresses_come_out(
-    found: list[dict[str, str]], data: dict[str, Any], type_name: str
+    found: list[dict[str, str]], data: dict[str, Any], event_type: str
 ) -> None:
     text = "".join(
         f'[[rule]]\nname = "r{number}"\n' + "".join(f"{key} = {value}\n" for key, value in body.items())
@@ -554,7 +554,7 @@ def test_whatever_an_event_holds_only_addresses_come_out(
     )
     routes = Routes.parse(text, "routes.toml")
     try:
-        event = make(type_name, **data)
+        event = make(event_type, **data)
     except InvalidEvent:
         return
     routing = routes.route(event, DEFAULT)

@@ -171,11 +171,11 @@ def test_a_file_that_is_gone_is_a_fault_once_it_stays_away(place: Place, caplog:
 
 def test_what_is_no_file_is_refused(place: Place) -> None:
     place.path.mkdir()
-    with pytest.raises(InvalidRoutes, match="is no file; name"):
+    with pytest.raises(InvalidRoutes, match="is not a file; name"):
         place.file().load()
     place.path.rmdir()
     os.mkfifo(place.path)
-    with pytest.raises(InvalidRoutes, match="is no file; name"):
+    with pytest.raises(InvalidRoutes, match="is not a file; name"):
         place.file().load()
 
 

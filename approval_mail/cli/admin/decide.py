@@ -15,7 +15,7 @@ from approval_mail.cli.output import as_json_option, ending
 
 @click.command("approve", short_help="Let a tool be run.")
 @request_id_argument
-@click.option("--reason", default="", metavar="TEXT", help="Shown to who asked.")
+@click.option("--reason", default="", metavar="TEXT", help="Shown to whoever asked.")
 @responder_option
 @exact_option
 @as_json_option
@@ -31,7 +31,7 @@ def approve(text: str, reason: str, responder: str, exact: bool, as_json: bool) 
 
 @click.command("reject", short_help="Refuse to let a tool be run.")
 @request_id_argument
-@click.option("--reason", required=True, metavar="TEXT", help="Shown to who asked.")
+@click.option("--reason", required=True, metavar="TEXT", help="Shown to whoever asked.")
 @responder_option
 @exact_option
 @as_json_option

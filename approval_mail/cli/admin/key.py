@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
 from approval_mail import services
-from approval_mail.api.keys import InvalidKeyName, Key, KeyFile, KeysUnusable, Role
+from approval_mail.api.keys import KeyFile, Role
 from approval_mail.cli.output import as_json_option
 
 _file_option = click.option(
@@ -38,11 +37,7 @@ def command() -> None:
 def create(name: str, role: str, path: Path | None) -> None:
     """Make a key and print it on standard output; the file keeps its hash alone."""
     file = _file(path)
-    try:
-        plain = file.add(name, Role(role))
-    except (InvalidKeyName, KeysUnusable) as error:
-        _end(error)
-    click.echo(plain)
+    click.echo(file.add(name, Role(role)))
     click.echo(
         f"keep it now, it is not shown again; its hash is in {file.path}; callers pass it as X-API-Key", err=True
     )
@@ -54,7 +49,7 @@ def create(name: str, role: str, path: Path | None) -> None:
 def listing(path: Path | None, as_json: bool) -> None:
     """List keys by name and role."""
     file = _file(path)
-    keys = _read(file)
+    keys = file.read()
     if as_json:
         click.echo(json.dumps([{"name": key.name, "role": key.role.value} for key in keys]))
         return
@@ -70,7 +65,6 @@ def listing(path: Path | None, as_json: bool) -> None:
 def revoke(name: str, path: Path | None) -> None:
     """Take the key NAME out of the file; whoever holds it is refused from the next request on."""
     file = _file(path)
-    _read(file)
     if not file.revoke(name):
         click.echo(f"no key is called {name}: see approval-admin key list", err=True)
         sys.exit(1)
@@ -82,15 +76,3 @@ def _file(path: Path | None) -> KeyFile:
     if found is None:
         raise click.UsageError("which key file? set APPROVAL_API_KEYS_FILE, or give --file PATH")
     return KeyFile(found)
-
-
-def _read(file: KeyFile) -> tuple[Key, ...]:
-    try:
-        return file.read()
-    except KeysUnusable as error:
-        _end(error)
-
-
-def _end(error: Exception) -> NoReturn:
-    click.echo(str(error), err=True)
-    sys.exit(2)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import click
 
 from approval_mail.approvals import desks
 from approval_mail.approvals.values import Status
-from approval_mail.cli.admin import screen
 from approval_mail.cli.admin.pages import newest
 from approval_mail.cli.admin.table import table
-from approval_mail.cli.output import as_json_option
+from approval_mail.cli.output import as_json_option, terminal_size
 
 
 @click.command("list", short_help="Requests, newest first; those pending unless asked for others.")
@@ -32,7 +32,7 @@ def command(
     if as_json:
         click.echo(json.dumps([approval.as_json() for approval in found]))
     elif found:
-        click.echo(table(found, width=screen.width()))
+        click.echo(table(found, width=terminal_size().columns if sys.stdout.isatty() else None))
     else:
         _say_none(wanted, narrowed=bool(user or tool))
     if more:

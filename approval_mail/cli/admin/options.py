@@ -19,7 +19,7 @@ def _own_name() -> str:
 
 def _someone(ctx: click.Context, param: click.Parameter, name: str) -> str:
     if not name.strip():
-        raise click.UsageError("nobody is named as who answers: give --as NAME")
+        raise click.UsageError("nobody is named as the one who answers: give --as NAME")
     return name
 
 

@@ -13,10 +13,10 @@ from approval_mail import approvals
 from approval_mail.approvals import desks
 from approval_mail.approvals.errors import ApprovalsUnavailable
 from approval_mail.approvals.values import Approval, Status
-from approval_mail.cli.admin import screen
 from approval_mail.cli.admin.table import columns, fit, left
 from approval_mail.cli.event_fields import parse
-from approval_mail.cli.output import as_json_option, ending, local, plain
+from approval_mail.cli.output import as_json_option, ending, local, terminal_size
+from approval_mail.fields import plain
 
 #: Seconds between two times left that are shown.
 _COUNT = 1.0
@@ -93,5 +93,5 @@ def _answer(handle: approvals.Handle) -> Approval:
 
 def _show(text: str) -> None:
     if sys.stderr.isatty():
-        room = screen.size().columns - 1
+        room = terminal_size().columns - 1
         click.echo(f"\r{fit(text, min(room, columns(text)))}\x1b[K", nl=False, err=True)

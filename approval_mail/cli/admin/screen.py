@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from types import TracebackType
 
 import click
 
-#: Of a terminal that does not tell its size.
-_USUAL = os.terminal_size((80, 24))
+from approval_mail.cli.output import terminal_size
+
 #: A screen of its own, no cursor, and no line goes on in the next.
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"
 _LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _HOME, _END_LINE, _END_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
-
-
-def size() -> os.terminal_size:
-    """Columns and lines of the terminal as they are at the moment."""
-    try:
-        found = os.get_terminal_size(sys.stdout.fileno())
-    except (OSError, ValueError):
-        return _USUAL
-    return found if found.columns and found.lines else _USUAL
-
-
-def width() -> int | None:
-    """Columns of the terminal; None if what is printed goes to a program or a file."""
-    return size().columns if sys.stdout.isatty() else None
 
 
 class Screen:
@@ -45,5 +29,5 @@ class Screen:
 
     def show(self, lines: Sequence[str]) -> None:
         """Draw as many of ``lines`` as there is room for at the moment."""
-        shown = (line + _END_LINE for line in lines[: size().lines])
+        shown = (line + _END_LINE for line in lines[: terminal_size().lines])
         click.echo(_HOME + "\n".join(shown) + _END_SCREEN, nl=False)

@@ -12,8 +12,8 @@ from approval_mail.approvals import desks
 from approval_mail.approvals.values import Approval, Stats, Status
 from approval_mail.cli.admin.short_ids import to_show
 from approval_mail.cli.admin.table import left
-from approval_mail.cli.output import as_json_option, local, plain, row
-from approval_mail.fields import clean
+from approval_mail.cli.output import as_json_option, local, row
+from approval_mail.fields import clean, plain
 
 
 @click.command("status", short_help="All about one request, or counts of all.")

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from approval_mail import services
 from approval_mail.approvals.values import Approval, Status
-from approval_mail.cli.output import plain
+from approval_mail.fields import plain
 
 #: Characters of a request id that are shown at the least, as in mails.
 _SHORT = 8

@@ -16,7 +16,8 @@ from approval_mail.approvals.values import Approval, Status
 from approval_mail.cli.admin import screen
 from approval_mail.cli.admin.pages import newest
 from approval_mail.cli.admin.table import fit, table
-from approval_mail.cli.output import as_json_option, can_draw, local, plain
+from approval_mail.cli.output import as_json_option, can_draw, local, terminal_size
+from approval_mail.fields import plain
 from approval_mail.stopping import ended_by_signals
 
 #: Seconds between two looks.
@@ -109,7 +110,7 @@ def _draw(follower: _Follower) -> None:
 
 def _lines(approvals: list[Approval], trouble: str) -> Iterator[str]:
     """What fits the terminal: those that wait, then those that have ended, each newest first."""
-    room = screen.size()
+    room = terminal_size()
     now = datetime.now(timezone.utc)
     waiting = [approval for approval in approvals if approval.status is Status.PENDING]
     shown = [*waiting, *(each for each in approvals if each.status is not Status.PENDING)][: max(room.lines - 3, 0)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from approval_mail import services
-from approval_mail.cli.output import plain
+from approval_mail.fields import plain
 from approval_mail.overview import Around, look_around
 from approval_mail.store import Counts, Failure, StoreError
 

@@ -16,8 +16,9 @@ from rich.text import Text
 from approval_mail.cli.live.headline import Level, spoken
 from approval_mail.cli.live.looks import AGES, Look
 from approval_mail.cli.live.trend import BAR, SPAN, View
-from approval_mail.cli.output import plain, plural
+from approval_mail.cli.output import plural
 from approval_mail.events import split_event_id
+from approval_mail.fields import plain
 from approval_mail.overview import Around
 from approval_mail.store import Failure
 

@@ -20,6 +20,7 @@ from approval_mail import services
 from approval_mail.cli.live.looks import Lookout
 from approval_mail.cli.live.page import Page
 from approval_mail.cli.live.trend import Trend
+from approval_mail.cli.output import terminal_size
 from approval_mail.stopping import ended_by_signals
 
 #: Seconds between two looks at the keyboard and what was found.
@@ -60,15 +61,9 @@ def _draw(live: Live, page: Page, trend: Trend, lookout: Lookout, keys: int | No
             found = True
         now = time.monotonic()
         if found or now >= drawn_at + _DRAW_AGAIN:
-            page.console.size = _size()
+            page.console.size = ConsoleDimensions(*terminal_size())
             live.update(page.draw(trend.view(now)), refresh=True)
             drawn_at = now
-
-
-def _size() -> ConsoleDimensions:
-    """What the terminal has now, whatever the environment says it had once."""
-    columns, lines = os.get_terminal_size(sys.stdout.fileno())
-    return ConsoleDimensions(columns or 80, lines or 24)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 -- ARGV: 2 token, 3 number of the try from 0, 4 lease, 5 history, 6 JSON of {moot: {type: true}, outcomes: {type:
 --       word}}, 7 name of this call, 8... event ids
 -- Answers one row per event: {'open', id, record, rounds, time, when it happened, {recipient, language, zone,
--- open tries}, ...} or {'suppressed', id, reason}
+-- open tries}, ...}, {'suppressed', id, reason} or {'damaged', id}, which is dead
 local refusal = write_despite_full_memory()
 if refusal then return refusal end
 local token, try, rules = ARGV[2], tonumber(ARGV[3]), cjson.decode(ARGV[6])
@@ -47,8 +47,12 @@ for i = 8, #ARGV do
           doubtful = doubtful or mail.o > 0
         end
       end
-      local where = doubtful and last or rows
-      where[#where + 1] = row
+      if #row == 6 then  -- Those that were left are damaged, and so closed.
+        if settle_event(id, ARGV[5]) == 'dead' then rows[#rows + 1] = {'damaged', id} end
+      else
+        local where = doubtful and last or rows
+        where[#where + 1] = row
+      end
     end
   end
 end

@@ -72,7 +72,7 @@ end
 -- for a value that is no number, say, or a Redis user that may not, is done all the same.
 local function count_up(name, by) redis.pcall('HINCRBY', prefix .. 'counters', name, by or 1) end
 
--- The last failures, for who looks at the whole: the time, then a JSON list. Of no weight for any event either.
+-- The last failures, for whoever looks at the whole: the time, then a JSON list. Of no weight for any event either.
 local MAX_FAILURES = 50
 local function note_failure(id, recipient, result, mail)
   local row = cjson.encode({id, recipient, result, mail.c or '', mail.p or '', mail.r or ''})
@@ -112,7 +112,7 @@ local function approval_key(request) return prefix .. 'approval:' .. request end
 local function ended(request)
   local status, expires = unpack(redis.call('HMGET', approval_key(request), 'status', 'expires'))
   if not status then return 'moot: the request is no longer on record' end
-  -- A deadline that is damaged has passed, as it has for who decides.
+  -- A deadline that is damaged has passed, as it has for whoever decides.
   if status == 'expired' or (status == 'pending' and (tonumber(expires) or 0) <= now) then return 'moot: expired' end
   if status ~= 'pending' then return 'moot: already ' .. status end
 end
