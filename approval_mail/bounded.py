@@ -46,6 +46,8 @@ class _Bounded(_Base):
     """Shortens each step's timeout to what is left of the deadline; leaves a server that is no longer the master."""
 
     _shortened = False
+    #: What was the master is a replica now. Its name may lead to the new one, which a new connection finds.
+    _left_behind = False
 
     def _shorten(self) -> None:
         usual = self.socket_timeout
@@ -64,6 +66,9 @@ class _Bounded(_Base):
         self._socket_connect_timeout = seconds
 
     def send_packed_command(self, *args: Any, **options: Any) -> Any:
+        if self._left_behind:  # Not at once: more replies may be on their way.
+            self.disconnect()  # type: ignore[no-untyped-call]
+            self._left_behind = False
         self._shorten()
         return super().send_packed_command(*args, **options)  # type: ignore[no-untyped-call]
 
@@ -72,9 +77,8 @@ class _Bounded(_Base):
         try:
             return super().read_response(*args, **options)
         except redis.ResponseError as error:
-            # What was the master is a replica now. Its name may lead to the new one, which a new connection finds.
-            if isinstance(error, redis.ReadOnlyError) or "-READONLY " in str(error):  # As Redis 6.2 says of a script.
-                self.disconnect()  # type: ignore[no-untyped-call]
+            # Redis 6.2 says it of a script in other words.
+            self._left_behind |= isinstance(error, redis.ReadOnlyError) or "-READONLY " in str(error)
             raise
 
 

@@ -90,10 +90,10 @@ class Delivery:
             lease = Lease(self._store, claim, clock=self._clock)
             try:
                 with self._mailer.session(lease.keep) as session:
-                    works = functools.cache(self._channel_works)  # Said once, as soon as the server dealt with a mail.
+                    works = functools.cache(self._channel_works)  # Said once, as soon as the server answered to a mail.
                     until = started + timing.SEND_BUDGET
                     self._sender.send(claim.token, parcels, session, until=until, works=works)
-                    if not session.answered:
+                    if not session.used:
                         session.probe(())
                         works()
             except LeaseLost:

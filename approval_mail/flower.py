@@ -41,14 +41,18 @@ def _prepare(options: Any, asked: list[str]) -> None:
 
     ``asked`` keeps the address that was asked for while Flower reads its configuration file.
     """
-    _take_login(options)
-    if not asked:
+    # Flower reads it next, and runs this again; but if a file that it reads in turn is missing, it goes on without a
+    # word: on this machine alone then, with the login that there is.
+    to_be_read = not asked and Path(options.conf).exists()
+    try:
+        _take_login(options)
+    except ValueError as error:
+        if not to_be_read:  # Which may have a better one.
+            raise _refusal(str(error)) from error
+    if to_be_read:
         asked.append(options.address)
-        if Path(options.conf).exists():
-            # Flower reads it next, and runs this again; but if a file that it reads in turn is missing, it goes on
-            # without a word: on this machine alone then.
-            options.address = _UNTIL_READ
-            return
+        options.address = _UNTIL_READ
+        return
     if options.address is _UNTIL_READ:
         options.address = asked[0]
     if not (is_loopback(options.address) or options.unix_socket or options.basic_auth or options.auth):
@@ -64,13 +68,14 @@ def _prepare(options: Any, asked: list[str]) -> None:
 
 
 def _take_login(options: Any) -> None:
+    """Raises ValueError if it is not one."""
     # An empty FLOWER_BASIC_AUTH is unset; Flower would take it for a login that is empty.
     options.basic_auth = [login for login in options.basic_auth or () if login]
     file = os.environ.get("FLOWER_BASIC_AUTH_FILE")
     if file and not options.basic_auth:
         options.basic_auth = [_login(Path(file))]
     if not all(all(login.partition(":")) for login in options.basic_auth):
-        raise _refusal("a login of Flower's is not user:password: mend FLOWER_BASIC_AUTH or --basic-auth")
+        raise ValueError("a login of Flower's is not user:password: mend FLOWER_BASIC_AUTH or --basic-auth")
 
 
 def _login(path: Path) -> str:
@@ -78,9 +83,9 @@ def _login(path: Path) -> str:
     try:
         text = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise _refusal(f"FLOWER_BASIC_AUTH_FILE={path} cannot be read: {error}") from error
+        raise ValueError(f"FLOWER_BASIC_AUTH_FILE={path} cannot be read: {error}") from error
     if not all(text.partition(":")) or not text.isprintable():
-        raise _refusal(f"FLOWER_BASIC_AUTH_FILE={path} does not hold user:password on one line")
+        raise ValueError(f"FLOWER_BASIC_AUTH_FILE={path} does not hold user:password on one line")
     return text
 
 

@@ -69,7 +69,7 @@ class Recorder:
         self._lock = threading.RLock()  # A signal handler of the host may call a hook within one.
 
     def emit(self, event_type: str, data: Mapping[str, Any]) -> Receipt:
-        """Check and record an event; raises InvalidEvent naming the field, and nothing else."""
+        """Check and record an event; raises InvalidEvent naming the field, and lets the host's own time limit pass."""
         settings = self._loaded.usable
         if not settings.enabled and "NOTIFICATION_ENABLED" not in self._loaded.faulty:
             return Receipt.DISABLED

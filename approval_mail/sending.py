@@ -69,7 +69,7 @@ class Sender:
     ) -> None:
         """Send everything that is open, digests first; starts no mail at ``until`` or later, by the clock.
 
-        ``works`` is called after mails that the server dealt with. Raises ChannelTrouble or LeaseLost; what was under
+        ``works`` is called after mails that the server answered to. Raises ChannelTrouble or LeaseLost; what was under
         way is settled by then.
         """
         mails = [(parcel, recipient) for parcel in parcels for recipient in parcel.work.recipients]

@@ -30,6 +30,8 @@ _GRACE = 10
 #: Connections, and requests that are being answered; beyond it the answer is 503. Half of the files that a process may
 #: usually have open: strangers who hold connections must not keep Redis and the key file from being opened.
 _MAX_CONNECTIONS = 512
+#: Bytes of a request's line and headers.
+_MAX_HEAD = 64 * 1024
 _MAKE_A_KEY = "approval-admin key create --name NAME --role requester"
 
 
@@ -102,6 +104,7 @@ def serve(app: FastAPI, listener: socket.socket) -> None:
         log_config=None,
         # httptools, which uvicorn prefers, would keep a request's head in memory however long it is.
         http="h11",
+        h11_max_incomplete_event_size=_MAX_HEAD,
         server_header=False,
         # Nobody may say what address they come from; what is counted by address spares those with a key.
         proxy_headers=False,

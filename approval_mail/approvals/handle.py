@@ -73,11 +73,13 @@ class Handle:
         return found
 
     def cancel(self, reason: str = "") -> Approval:
-        """Withdraw the request; raises NotPending once it has ended."""
+        """Withdraw the request; raises NotPending once it has ended, UnknownApproval once it is no longer on record."""
+        self._read()
         return desks.for_hosts().cancel(self.request_id, reason=reason)
 
     def extend(self, seconds: float) -> Approval:
-        """Put the deadline off by ``seconds``; raises NotPending once the request has ended."""
+        """Put the deadline off by ``seconds``; raises NotPending once the request has ended, or UnknownApproval."""
+        self._read()
         return desks.for_hosts().extend(self.request_id, seconds)
 
 

@@ -87,8 +87,9 @@ class Session:
         self._mailer = mailer
         self._before_step = before_step
         self._connection: Connection | None = None
-        #: The server has dealt with a mail, or would: a login that it misses may be refused as late as that.
-        self.answered = False
+        #: Whether a mail was handed over, and whether the server said anything of one: a login that it misses may be
+        #: refused as late as that.
+        self.used = self.answered = False
 
     def open(self) -> Connection:
         """Have a working connection; raises ChannelTrouble."""
@@ -105,8 +106,11 @@ class Session:
 
         Raises ChannelTrouble.
         """
-        refusals = self.open().probe(recipients)
+        connection = self.open()
+        refusals = connection.probe(recipients)
         self.answered = True
+        if connection.broken:
+            self.drop()
         return refusals
 
     def send(self, recipient: str, content: bytes) -> Reply:
@@ -115,12 +119,13 @@ class Session:
         Raises ChannelTrouble, and then the server has not taken it.
         """
         connection = self.open()
+        self.used = True
         try:
             reply = connection.transact(recipient, content)
         except BaseException:
             self.drop()
             raise
-        self.answered = True
+        self.answered |= reply.code is not None
         if connection.ignores_groups:
             self._mailer.use_no_groups()
         if connection.broken:

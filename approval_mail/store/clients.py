@@ -23,6 +23,8 @@ def url_fault(url: str) -> str | None:
         redis.ConnectionPool.from_url(bare, **tls).make_connection()
     except (ValueError, TypeError, AttributeError) as error:
         return str(error)
+    except OSError:  # redis-py reads a file of its own, which cannot be opened just now.
+        return None
     return None
 
 

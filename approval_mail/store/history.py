@@ -18,6 +18,8 @@ from approval_mail.store.values import Change, DeadMail, Failure
 _SCAN = 10_000
 #: Lines kept of one event, as in prelude.lua.
 MAX_TRACE = 1_000
+#: Of a mail, as in prelude.lua.
+_STATES = ("open", "sent", "dead", "suppressed")
 #: Characters that mean something in a pattern of SCAN.
 _PATTERN = re.compile(r"([*?\[\]\\^-])")
 
@@ -117,7 +119,9 @@ def _failure(row: str) -> Failure | None:
 def _mail(text: str) -> dict[str, Any]:
     """One mail's record, as prelude.lua reads it."""
     try:
-        mail: dict[str, Any] = json.loads(text)
-        return mail if mail["s"] else {}
+        mail = json.loads(text)
+        if mail["s"] in _STATES and {type(mail[name]) for name in ("a", "o", "t")} <= {int, float}:
+            return dict(mail)
     except (ValueError, TypeError, KeyError):
-        return {"s": "dead", "p": "record", "r": "the record of this mail is damaged", "a": 0, "t": 0}
+        pass
+    return {"s": "dead", "p": "record", "r": "the record of this mail is damaged", "a": 0, "t": 0}

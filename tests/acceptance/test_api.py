@@ -79,7 +79,7 @@ def test_without_a_key_file_it_serves_this_machine_and_says_so(serve: Serve) -> 
     port = int(server.url("/").rsplit(":", 1)[1].strip("/"))
     with socket.create_connection(("127.0.0.1", port), timeout=10) as proxy:
         proxy.sendall(f"GET /api/stats HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
-        assert proxy.recv(100).split()[1] == b"403", "nginx asks like this by default, for whoever asks it"
+        assert proxy.recv(100).split()[1] == b"403", "older proxies ask like this, for whoever asks them"
     assert server.stop() == 0
     assert "GET /api/stats 200" in server.output()
 
@@ -150,6 +150,17 @@ def test_connections_that_are_held_end_at_half_of_the_files_a_process_may_open(s
             held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
         wait_for(lambda: status(server.url("/health")) == 503, saying="the refusal of one more")
     wait_for(lambda: status(server.url("/health")) == 200, saying="an answer once they have gone")
+
+
+@pytest.mark.parametrize("endless", ["GET / HTTP/1.1\r\nA: ", "GET /"])
+def test_a_head_without_an_end_is_not_read_for_ever(serve: Serve, endless: str) -> None:
+    """Whoever sends it needs no key, and the server's memory is everybody's."""
+    server = serve()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as stranger:
+        stranger.sendall(endless.encode())
+        with pytest.raises(ConnectionError):
+            stranger.sendall(b"a" * 64 * 1024 * 1024)
+    assert status(server.url("/health")) == 200
 
 
 def test_other_commands_load_neither_the_api_nor_what_it_needs(settings: dict[str, str], tmp_path: Path) -> None:

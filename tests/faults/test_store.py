@@ -207,7 +207,7 @@ def test_by_its_name_the_new_master_is_found_though_the_old_one_lives_on(world: 
             fail_over(master, successor)
             world.fault_ends()
             arrived = len(world.smtp.mails)
-            wait_for(lambda arrived=arrived: len(world.smtp.mails) > arrived + 60, seconds=60, saying="mails again")
+            wait_for(lambda arrived=arrived: len(world.smtp.mails) > arrived + 60, seconds=90, saying="mails again")
             wait_for(lambda: not world.spool.paths(), saying="an empty spool")
         world.leases_run_out()
         ends_well(world, host, worker)

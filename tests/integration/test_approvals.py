@@ -470,11 +470,22 @@ def test_a_host_that_waits_is_called_when_nobody_was_told(desk: Desk, client: re
 
     handle = approvals.require(user_id="agent-7", tool_name="deploy", timeout=100)
     turn_back(client, handle.approval, 51)
+    handle = approvals.resume(handle.request_id)
 
     ended = handle.wait(10)
 
     assert (ended.status, ended.reason) == ("cancelled", "nobody can be reached")
     assert [one.request_id for one in called] == [handle.request_id]
+
+
+def test_a_handle_is_not_for_a_later_request_of_the_same_id(desk: Desk, client: redis.Redis) -> None:
+    handle = approvals.require(user_id="agent-7", tool_name="deploy", timeout=100)
+    turn_back(client, handle.approval, 10)  # So it was asked at another time, and is another.
+    uses = (lambda: handle.wait(0), lambda: asyncio.run(handle.wait_async(0)), handle.cancel, lambda: handle.extend(5))
+    for use in uses:
+        with pytest.raises(approvals.UnknownApproval):
+            use()
+    assert desk.read(handle.request_id).status is Status.PENDING
 
 
 def test_without_notifications_requests_are_kept_and_no_event_is_recorded(
@@ -709,6 +720,7 @@ class TestWaiting:
         approvals.on_untold(lambda approval: called.append(approval.request_id))
         handle = approvals.require(user_id="agent-7", tool_name="deploy", timeout=100)
         turn_back(client, handle.approval, 51)
+        handle = approvals.resume(handle.request_id)
         for _ in range(4):
             handle.wait(0.3)
         assert called == [handle.request_id]
@@ -966,7 +978,10 @@ class TestGuard:
 def test_a_list_that_changes_while_it_is_read_leaves_out_nothing_and_repeats_nothing(
     desk: Desk, client: redis.Redis
 ) -> None:
-    old = [ask(desk).request_id for _ in range(3)]
+    old = []
+    for _ in range(3):
+        old.append(ask(desk).request_id)
+        time.sleep(0.002)  # Of those that were asked in one millisecond none is newer.
     late = [ask(desk, timeout=0.001).request_id for _ in range(2 * CHUNK)]
     wait_for(lambda: desk.read(late[-1]).status is Status.EXPIRED)
     assert [one.request_id for one in desk.page(status="pending").approvals] == old[::-1], (

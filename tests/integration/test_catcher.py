@@ -207,6 +207,7 @@ def test_what_is_not_there_is_a_404(inbox: Inbox, path: str) -> None:
         b"no header at all\r\n",
         b"Subject: =?utf-8?b?broken\r\nMessage-ID: <[\r\n\r\nbody\r\n",
         b"Content-Type: text/html; charset=no-such\r\n\r\n\xff\xfe\r\n",
+        b"Content-Type: text/html; charset=idna\r\n\r\n\xff\xfe\r\n",
         b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--y\r\n",
         b"Subject: \xed\x95\x9c\r\nFrom: \xff\r\n\r\n\xff\r\n",
     ],

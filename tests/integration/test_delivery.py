@@ -256,19 +256,20 @@ def test_a_login_that_is_missed_only_at_mail_holds_the_channel_across_probes(
         record(rig.store, event(f"r{n}"))
     smtp.on("mail", "530 5.7.0 Authentication Required")
     with caplog.at_level(logging.INFO):
-        rig.send()
+        for claim in rig.gather():
+            rig.delivery.send(claim, attempt=0)
         since = rig.store.count().held_since
         assert since is not None
         for _ in range(2):
             assert rig.gather() == []
             client.hset("approval_mail:{store}:channel", "probe", 1)
             client.zadd("approval_mail:{store}:pending", {"r0:approval_requested": 1})
-            rig.send()
+            assert rig.send()["deferred"] == 1
     assert rig.store.count().held_since == since
     assert client.hget("approval_mail:{store}:channel", "failures") == "3", "each probe waits twice as long"
     assert caplog.text.count("Channel held") == 1
     assert "works again" not in caplog.text
-    assert len(rig.store.history.trace("r0")) < 6
+    assert "the channel works again" not in [change.reason for change in rig.store.history.trace("r0")]
     assert states(rig.store) == {"deferred": 25}
 
 
@@ -362,10 +363,13 @@ def test_not_even_urgent_events_are_all_claimed_at_once_and_what_is_left_follows
 def test_urgent_events_go_out_though_redis_refuses_the_claim_after_theirs(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    refusals: list[bytes] = []
+
     def turn_read_only(request: bytes, reply: bytes) -> bool:
         if b"EVALSHA" in request and b'"approval_requested"' in reply:
             admin.replicaof("127.0.0.1", 1)
-        if b"READONLY" in reply:
+        refusals.extend([reply] if b"READONLY" in reply else [])
+        if len(refusals) == 2:  # Which is tried again once, by a new connection.
             admin.replicaof("NO", "ONE")
         return True
 

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Mapping
 from typing import BinaryIO
 
+#: The answer to a client that would speak RESP3.
+HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 LOADING = b"-LOADING Redis is loading the dataset in memory\r\n"
 LOCKED = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
 FULL = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
@@ -23,7 +25,7 @@ class RespPeer:
     """Listens on 127.0.0.1; each command gets the answer of its name, or else the usual one."""
 
     def __init__(self, usual: bytes, answers: Mapping[str, bytes] | None = None) -> None:
-        """``answers`` is by upper-case name: ``{"HELLO": b"+OK\\r\\n"}``."""
+        """``answers`` is by upper-case name: ``{"PING": b"+PONG\\r\\n"}``."""
         #: What a command without an answer of its own is told.
         self.usual = usual
         self._answers = answers or {}

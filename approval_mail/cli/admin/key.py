@@ -65,6 +65,7 @@ def listing(path: Path | None, as_json: bool) -> None:
 def revoke(name: str, path: Path | None) -> None:
     """Take the key NAME out of the file; whoever holds it is refused from the next request on."""
     file = _file(path)
+    file.read()  # A path with a mistake in it is told, not made.
     if not file.revoke(name):
         click.echo(f"no key is called {name}: see approval-admin key list", err=True)
         sys.exit(1)
