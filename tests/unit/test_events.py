@@ -29,7 +29,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 SEOUL = timezone(timedelta(hours=9))
 
 
-def make(event_type: str = "approval_requested", **data: Any) -> ApprovalEvent:
+def make(event_type: str = "approval_requested", /, **data: Any) -> ApprovalEvent:
     fields = {"request_id": "abc12345-6789", "user_id": "kim", "tool_name": "git_commit", **data}
     return ApprovalEvent.from_dict(event_type, fields, now=NOW, localise=lambda naive: naive.replace(tzinfo=SEOUL))
 

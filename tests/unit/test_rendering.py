@@ -45,7 +45,7 @@ PACKAGED = Path(__file__).parents[2] / "templates" / "emails"
 CLIPPED = 102 * 1024
 
 
-def an_event(event_type: str = "approval_requested", *, of_our_store: bool = True, **fields: Any) -> ApprovalEvent:
+def an_event(event_type: str = "approval_requested", /, *, of_our_store: bool = True, **fields: Any) -> ApprovalEvent:
     data: dict[str, Any] = {
         "request_id": REQUEST_ID,
         "user_id": "agent-7",
